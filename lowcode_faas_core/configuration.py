@@ -1,0 +1,234 @@
+"""The core's own variables, one settings class a concern. Plugins declare theirs in their package."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from dataclasses import dataclass
+
+from lowcode_faas_core.errors import ConfigurationError
+from lowcode_faas_core.model import Reuse
+from lowcode_faas_core.settings import (
+    PREFIX,
+    Parser,
+    boolean,
+    decimal,
+    integer,
+    name_list,
+    setting,
+    text,
+)
+
+__all__ = [
+    "CORE_SETTINGS",
+    "BackendSettings",
+    "LimitSettings",
+    "PoolSettings",
+    "ServerSettings",
+    "is_loopback",
+    "parse_address",
+]
+
+
+def parse_address(value: str) -> tuple[str, int]:
+    """Parse ``host:port``, ``:port`` (every interface) or ``[v6]:port`` into host and port."""
+    host, colon, port = value.strip().rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ValueError("must be host:port or :port")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError("must have an IPv6 address in brackets, like [::1]:8080")
+    return host or "0.0.0.0", int(port)  # noqa: S104  # ":8080" says every interface, as in Go
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine can connect to ``host``."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _url(value: str) -> str:
+    stripped = value.strip().rstrip("/")
+    if stripped and not stripped.startswith(("http://", "https://")):
+        raise ValueError("must be an http or https URL")
+    return stripped
+
+
+def _workers(value: str) -> int:
+    if not value:
+        return min(os.cpu_count() or 1, 4)
+    number: int = integer(1, 256)(value)
+    return number
+
+
+def _reuse(value: str) -> Reuse:
+    try:
+        return Reuse(value.strip().lower())
+    except ValueError:
+        raise ValueError("must be warm or fresh") from None
+
+
+def _optional_integer(low: int) -> Parser:
+    parse = integer(low)
+    return lambda value: parse(value) if value else None
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """Where the roles listen, who may call, and how gunicorn is laid out."""
+
+    listen: tuple[str, int] = setting(
+        "LISTEN", parse_address, ":8080", "Address of the dispatcher: host:port or :port."
+    )
+    worker_listen: tuple[str, int] = setting(
+        "WORKER_LISTEN", parse_address, "127.0.0.1:9090", "Address of the worker."
+    )
+    worker_url: str = setting(
+        "WORKER_URL", _url, "", "Worker that runs every invocation; empty: run in this process."
+    )
+    worker_token: str = setting(
+        "WORKER_TOKEN", text, "", "Secret the dispatcher shows to the worker.", secret=True
+    )
+    allow_anonymous: bool = setting(
+        "ALLOW_ANONYMOUS",
+        boolean,
+        "false",
+        "Serve without authentication on an address others can reach. An open port runs their code.",
+    )
+    workers: int = setting(
+        "WORKERS", _workers, "", "gunicorn workers; empty: the cores, at most 4."
+    )
+    threads: int = setting("THREADS", integer(3, 512), "16", "Threads of each gunicorn worker.")
+
+
+@dataclass(frozen=True)
+class BackendSettings:
+    """Which plugins serve which role."""
+
+    storage: str = setting("STORAGE", text, "files", "Plugin that keeps functions.")
+    runner: str = setting("RUNNER", text, "docker", "Plugin that runs them.")
+    executions: str = setting(
+        "EXECUTIONS", text, "none", "Plugin that keeps execution records, or none."
+    )
+    source_fetchers: tuple[str, ...] = setting(
+        "SOURCE_FETCHERS", name_list, "none", "Plugins that fetch sources by URL, or none."
+    )
+    plugins: tuple[str, ...] = setting("PLUGINS", name_list, "none", "Further plugins, or none.")
+    function_logs: bool = setting("FUNCTION_LOGS", boolean, "true", "Capture what functions print.")
+    log_sinks: tuple[str, ...] = setting(
+        "FUNCTION_LOGS_SINK", name_list, "stdout", "Plugins that take what functions print."
+    )
+
+
+@dataclass(frozen=True)
+class PoolSettings:
+    """How many sandboxes exist, and for how long."""
+
+    max_instances: int = setting(
+        "MAX_INSTANCES", integer(1), "64", "Cap on sandboxes that exist, of the whole service."
+    )
+    max_instances_per_function: int | None = setting(
+        "MAX_INSTANCES_PER_FUNCTION",
+        _optional_integer(1),
+        "",
+        "Cap on sandboxes of one function; empty: half of MAX_INSTANCES.",
+    )
+    stock: int = setting("STOCK", integer(0), "2", "Sandboxes kept ready without code.")
+    reuse: Reuse = setting("REUSE", _reuse, "warm", "Default reuse of a deployment: warm or fresh.")
+    idle_ttl_s: float = setting(
+        "IDLE_TTL_S", decimal(0.1, 1e9), "600", "Seconds an idle instance is kept."
+    )
+    memory_budget_mb: int | None = setting(
+        "MEMORY_BUDGET_MB",
+        _optional_integer(64),
+        "",
+        "Resident memory of idle instances above which the longest idle are ended; empty: no bound.",
+    )
+    queue: int = setting(
+        "QUEUE", integer(0), "256", "Invocations that may wait for a sandbox, of the whole service."
+    )
+    queue_timeout_ms: int = setting(
+        "QUEUE_TIMEOUT_MS", integer(1), "30000", "Longest wait for a sandbox."
+    )
+
+    @property
+    def per_function(self) -> int:
+        """The cap on sandboxes of one function."""
+        if self.max_instances_per_function is not None:
+            return self.max_instances_per_function
+        return max(1, self.max_instances // 2)
+
+
+@dataclass(frozen=True)
+class LimitSettings:
+    """Bounds of requests and of user code: what a deployment gets, and may ask for at most."""
+
+    default_timeout_ms: int = setting(
+        "INVOKE_DEFAULT_TIMEOUT_MS", integer(1), "120000", "Deadline when a request names none."
+    )
+    max_timeout_ms: int = setting(
+        "INVOKE_MAX_TIMEOUT_MS", integer(1), "900000", "Longest deadline a request may name."
+    )
+    memory_mb: int = setting("LIMIT_MEMORY_MB", integer(32), "256", "Memory of a sandbox, in MiB.")
+    max_memory_mb: int = setting("MAX_MEMORY_MB", integer(32), "2048", "Most memory to ask for.")
+    cpus: float = setting("LIMIT_CPUS", decimal(0.05, 1024), "1", "CPUs of a sandbox.")
+    max_cpus: float = setting("MAX_CPUS", decimal(0.05, 1024), "4", "Most CPUs to ask for.")
+    pids: int = setting(
+        "LIMIT_PIDS", integer(16), "64", "Processes and threads of a sandbox; Node itself has 11."
+    )
+    max_pids: int = setting(
+        "MAX_PIDS", integer(16), "512", "Most processes and threads to ask for."
+    )
+    tmp_mb: int = setting("LIMIT_TMP_MB", integer(1), "64", "Size of /tmp, in MiB.")
+    max_tmp_mb: int = setting("MAX_TMP_MB", integer(1), "1024", "Largest /tmp to ask for.")
+    body_bytes: int = setting(
+        "MAX_BODY_BYTES", integer(1024), str(8 << 20), "Largest request body, in bytes."
+    )
+    source_bytes: int = setting(
+        "MAX_SOURCE_BYTES", integer(1024), str(1 << 20), "Largest source, in bytes."
+    )
+    input_bytes: int = setting(
+        "MAX_INPUT_BYTES", integer(1024), str(6 << 20), "Largest input, in bytes of JSON."
+    )
+    output_bytes: int = setting(
+        "MAX_OUTPUT_BYTES", integer(1024), str(6 << 20), "Largest output, in bytes of JSON."
+    )
+    env_bytes: int = setting(
+        "MAX_ENV_BYTES", integer(1024), str(64 << 10), "Largest env of one level, keys and values."
+    )
+    log_line_bytes: int = setting(
+        "LOG_MAX_LINE_BYTES", integer(256), str(64 << 10), "Longest log line, in bytes of UTF-8."
+    )
+    log_run_bytes: int = setting(
+        "LOG_MAX_RUN_BYTES", integer(1024), str(1 << 20), "Most a run may log, in bytes of UTF-8."
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse defaults above their own maximum."""
+        pairs = (
+            (
+                "INVOKE_DEFAULT_TIMEOUT_MS",
+                "default_timeout_ms",
+                "INVOKE_MAX_TIMEOUT_MS",
+                "max_timeout_ms",
+            ),
+            ("LIMIT_MEMORY_MB", "memory_mb", "MAX_MEMORY_MB", "max_memory_mb"),
+            ("LIMIT_CPUS", "cpus", "MAX_CPUS", "max_cpus"),
+            ("LIMIT_PIDS", "pids", "MAX_PIDS", "max_pids"),
+            ("LIMIT_TMP_MB", "tmp_mb", "MAX_TMP_MB", "max_tmp_mb"),
+        )
+        problems = [
+            f"{PREFIX}{name} ({getattr(self, field):g}) is above {PREFIX}{top} ({getattr(self, high):g})"
+            for name, field, top, high in pairs
+            if getattr(self, field) > getattr(self, high)
+        ]
+        if problems:
+            raise ConfigurationError(problems)
+
+
+CORE_SETTINGS = (ServerSettings, BackendSettings, PoolSettings, LimitSettings)

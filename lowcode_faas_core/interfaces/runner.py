@@ -1,0 +1,50 @@
+"""What runs user code, whatever it is made of."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from lowcode_faas_core.model import Execution, Invocation, LogLine
+
+__all__ = ["LogCallback", "Runner", "SourceReader"]
+
+#: Takes one captured line; called from the invoking thread, must not block or raise.
+LogCallback = Callable[[LogLine], None]
+#: Returns the bytes of the invocation's deployment; called only when they are needed.
+SourceReader = Callable[[], bytes]
+
+
+class Runner(ABC):
+    """Runs invocations and tells the truth about them.
+
+    Used by many threads at once; :meth:`run` blocks the caller until there is a verdict.
+    The core's ``PooledRunner`` implements it for everything that can start a Node sandbox, so
+    that a plugin only supplies a :class:`~lowcode_faas_core.interfaces.launcher.Launcher`.
+    ``RunnerContract`` in ``lowcode_faas_core.testing`` checks it.
+    """
+
+    @abstractmethod
+    def run(self, invocation: Invocation, source: SourceReader, on_log: LogCallback) -> Execution:
+        """**Required.** Run it at most once and return the verdict.
+
+        When the deadline passes, user code is dead before this returns. A function's own failure
+        is an Execution, never an exception.
+
+        :raises CapacityError: nothing could take it in time; user code was not started.
+        :raises RunnerUnavailable: nothing could be started; user code was not started.
+        :raises UnconfirmedEnd: user code may still run 2 s after its deadline.
+        """
+
+    @abstractmethod
+    def stats(self) -> Mapping[str, Any]:
+        """**Required.** Return counts of what exists, for operators: plain JSON values."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """**Required.** Return when runs can be started now, else raise ``RunnerUnavailable``."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """**Required.** End every sandbox and thread, cancel what runs; may be called twice."""

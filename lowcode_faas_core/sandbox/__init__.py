@@ -1,0 +1,1 @@
+"""Where user code runs: frames, the channel, one instance, the pool of them, and the verdicts."""
