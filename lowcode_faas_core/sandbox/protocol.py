@@ -21,6 +21,7 @@ Sandbox to host::
     LOADED  l  {"ok": true} | {"ok": false, "code", "message", "stack"}
                code: syntax_error · load_error · no_handler
     RESULT  d  the JSON text of what the handler returned
+    RESULT_RETIRE  D  the same, from a sandbox whose state is unknown since: use it no more
     ERROR   e  {"code", "message", "stack", "retire"}
                code: handler_error · invalid_output · never_settled; retire: its state is unknown
     LOG     g  {"x": execution id or "", "t": "nanoseconds since the epoch", "l": level,
@@ -64,6 +65,7 @@ class Kind:
     READY: Final = b"r"
     LOADED: Final = b"l"
     RESULT: Final = b"d"
+    RESULT_RETIRE: Final = b"D"
     ERROR: Final = b"e"
     LOG: Final = b"g"
     CHECKED: Final = b"c"
@@ -71,8 +73,19 @@ class Kind:
 
 #: What a host accepts from a sandbox.
 _FROM_SANDBOX: Final = frozenset(
-    (Kind.READY, Kind.LOADED, Kind.RESULT, Kind.ERROR, Kind.LOG, Kind.CHECKED)
+    (
+        Kind.READY,
+        Kind.LOADED,
+        Kind.RESULT,
+        Kind.RESULT_RETIRE,
+        Kind.ERROR,
+        Kind.LOG,
+        Kind.CHECKED,
+    )
 )
+_RESULTS: Final = frozenset((Kind.RESULT, Kind.RESULT_RETIRE))
+#: Longest frame that is not a result, in bytes: the bootstrap cuts messages well below it.
+OTHER_FRAME_BYTES: Final = 8 << 20
 
 
 class ProtocolError(Exception):
@@ -80,7 +93,7 @@ class ProtocolError(Exception):
 
 
 class FrameTooLarge(ProtocolError):
-    """Raised for a frame whose length is above the limit, before its bytes are read."""
+    """Raised for a result longer than the output may be, before its bytes are read."""
 
 
 class Frame(NamedTuple):
@@ -108,9 +121,9 @@ class FrameDecoder:
     come back as frames of kind ``b""``; without it they are a :class:`ProtocolError`.
     """
 
-    def __init__(self, token: bytes, limit: int, *, mixed: bool = False) -> None:
+    def __init__(self, token: bytes, result_limit: int, *, mixed: bool = False) -> None:
         self._token = token
-        self._limit = limit
+        self._limit = result_limit
         self._mixed = mixed
         self._pending = bytearray()
         #: Bytes the next frame needs in all before another attempt to cut is worth it.
@@ -129,7 +142,7 @@ class FrameDecoder:
         if not self._pending and data.startswith(token) and len(data) >= HEADER_BYTES:
             # The usual case, one whole frame a read, costs no copy of the buffer.
             kind, size = _head.unpack_from(data, TOKEN_BYTES)
-            if len(data) == HEADER_BYTES + size and kind in _FROM_SANDBOX and size <= self._limit:
+            if len(data) == HEADER_BYTES + size and kind in _RESULTS and size <= self._limit:
                 return [Frame(kind, data[HEADER_BYTES:])]
         self._pending += data
         if len(self._pending) < self._needed:
@@ -154,8 +167,10 @@ class FrameDecoder:
             kind, size = _head.unpack_from(pending, at + TOKEN_BYTES)
             if kind not in _FROM_SANDBOX:
                 raise ProtocolError(f"a frame of unknown type {kind!r}")
-            if size > self._limit:
-                raise FrameTooLarge(f"a frame of {size} bytes, above the limit of {self._limit}")
+            if kind in _RESULTS and size > self._limit:
+                raise FrameTooLarge(f"a result of {size} bytes, above the limit of {self._limit}")
+            if size > OTHER_FRAME_BYTES and kind not in _RESULTS:
+                raise ProtocolError(f"a frame of {size} bytes")
             if len(pending) - at - HEADER_BYTES < size:
                 self._needed = HEADER_BYTES + size
                 break
