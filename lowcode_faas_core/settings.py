@@ -26,6 +26,7 @@ __all__ = [
     "effective",
     "infos",
     "integer",
+    "is_settings_class",
     "name_list",
     "path",
     "read",
@@ -79,6 +80,15 @@ def infos(classes: Iterable[type[Any]]) -> list[SettingInfo]:
             info: SettingInfo = field.metadata["setting"]
             found.setdefault(info.variable, info)
     return list(found.values())
+
+
+def is_settings_class(cls: object) -> bool:
+    """Tell whether ``cls`` is a dataclass all of whose fields were made with :func:`setting`."""
+    return (
+        isinstance(cls, type)
+        and dataclasses.is_dataclass(cls)
+        and all("setting" in field.metadata for field in dataclasses.fields(cls))
+    )
 
 
 def effective(environ: Mapping[str, str], info: SettingInfo) -> Origin:

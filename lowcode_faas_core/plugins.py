@@ -1,0 +1,245 @@
+"""Finds the plugins the environment names, imports those and no others, and calls their factories.
+
+Entry-point metadata says what is installed; an installed plugin that nobody selected is never
+imported, so that a broken one costs nothing. Factories are addressed to one plugin, never broadcast.
+"""
+
+from __future__ import annotations
+
+import inspect
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import pluggy
+
+from lowcode_faas_core import hookspecs
+from lowcode_faas_core.catalogue import Candidate, Catalogue, fold, nearest
+from lowcode_faas_core.errors import PluginError, StartError
+from lowcode_faas_core.hookspecs import GROUP
+from lowcode_faas_core.interfaces.executions import ExecutionStore
+from lowcode_faas_core.interfaces.launcher import Launcher
+from lowcode_faas_core.interfaces.log_sink import LogSink
+from lowcode_faas_core.interfaces.runner import Runner
+from lowcode_faas_core.interfaces.source import SourceFetcher
+from lowcode_faas_core.interfaces.storage import Storage
+from lowcode_faas_core.settings import is_settings_class
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+__all__ = [
+    "EXECUTIONS",
+    "FETCHER",
+    "FURTHER",
+    "RUNNER",
+    "SINK",
+    "STORAGE",
+    "Plugin",
+    "PluginRegistry",
+    "Role",
+    "Selection",
+]
+
+HOOKS: tuple[str, ...] = tuple(
+    name
+    for name, value in vars(hookspecs).items()
+    if name.startswith(f"{GROUP}_") and inspect.isfunction(value)
+)
+
+
+@dataclass(frozen=True)
+class Role:
+    """What a plugin is selected for: its name for people, and hooks one of which it must have."""
+
+    title: str
+    factories: Mapping[str, type[Any]]
+
+
+STORAGE = Role("storage", {"lowcode_faas_storage": Storage})
+RUNNER = Role("runner", {"lowcode_faas_launcher": Launcher, "lowcode_faas_runner": Runner})
+SINK = Role("log sink", {"lowcode_faas_log_sink": LogSink})
+EXECUTIONS = Role("execution store", {"lowcode_faas_execution_store": ExecutionStore})
+FETCHER = Role("source fetcher", {"lowcode_faas_source_fetcher": SourceFetcher})
+#: Takes part through ``lowcode_faas_app_created`` alone; has no factory.
+FURTHER = Role("further plugin", {})
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What one variable names: ``names`` as the operator wrote them, all for the same role."""
+
+    variable: str
+    role: Role
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A selected plugin, imported."""
+
+    candidate: Candidate
+    selection: Selection
+    name: str
+    module: Any
+
+    @property
+    def where(self) -> str:
+        """How messages name it."""
+        return f'{self.selection.variable} names the plugin "{self.name}" ({self.candidate.origin})'
+
+
+class PluginRegistry:
+    """The selected plugins of one process. Not thread-safe: used while services are built."""
+
+    def __init__(self, selections: Iterable[Selection], catalogue: Catalogue | None = None) -> None:
+        """Import what is selected.
+
+        :raises PluginError: with every problem of every selection, one paragraph each.
+        """
+        self.catalogue = catalogue or Catalogue.installed()
+        self._pluggy = pluggy.PluginManager(GROUP)
+        self._pluggy.add_hookspecs(hookspecs)
+        self.plugins: list[Plugin] = []
+        problems: list[str] = []
+        for selection in selections:
+            taken: dict[str, str] = {}
+            for name in selection.names:
+                try:
+                    self.plugins.append(self._select(selection, name, taken))
+                except PluginError as error:
+                    problems.append(error.detail)
+        if problems:
+            raise PluginError("\n".join(dict.fromkeys(problems)))
+
+    def _select(self, selection: Selection, name: str, taken: dict[str, str]) -> Plugin:
+        candidate = self.catalogue.find(selection.variable, name)
+        first = taken.setdefault(candidate.identity, "")
+        if first:
+            both = f'"{first}" twice' if fold(first) == fold(name) else f'"{first}" and "{name}"'
+            raise PluginError(
+                f"{selection.variable} names {both}, which is one plugin "
+                f"({candidate.origin}); name it once."
+            )
+        taken[candidate.identity] = name
+        plugin = Plugin(candidate, selection, name, None)
+        try:
+            module = candidate.load()
+        except (Exception, SystemExit) as error:
+            raise PluginError(
+                f"{plugin.where}, which cannot be imported: {describe(error)}"
+            ) from error
+        plugin = Plugin(candidate, selection, name, module)
+        self._register(plugin)
+        missing = selection.role.factories
+        if missing and not any(self._has(plugin, hook) for hook in missing):
+            has = [hook for hook in HOOKS if self._has(plugin, hook)]
+            raise PluginError(
+                f"{plugin.where}, which is no {selection.role.title}: it has no "
+                f"{' or '.join(missing)}; it has {', '.join(has) or 'no hook at all'}."
+            )
+        return plugin
+
+    def _register(self, plugin: Plugin) -> None:
+        if self._pluggy.is_registered(plugin.module):
+            return
+        for name in dir(plugin.module):
+            if name.startswith(f"{GROUP}_") and inspect.isroutine(getattr(plugin.module, name)):
+                self._check_hook(plugin, name)
+        try:
+            self._pluggy.register(plugin.module, name=plugin.candidate.identity)
+            self._pluggy.check_pending()
+        except (pluggy.PluginValidationError, ValueError) as error:
+            # The first line of pluggy's text names the plugin object; the reason follows.
+            reason = " ".join(str(error).split("\n")[-1].split())
+            raise PluginError(
+                f"{plugin.where}, whose hooks do not fit this version: {reason}"
+            ) from error
+
+    def _check_hook(self, plugin: Plugin, name: str) -> None:
+        if name not in HOOKS:
+            near = nearest(name, HOOKS)
+            hint = f" Did you mean {near}?" if near else f" Hooks are {', '.join(HOOKS)}."
+            raise PluginError(f"{plugin.where}, whose {name} is no hook.{hint}")
+        if self._pluggy.parse_hookimpl_opts(plugin.module, name) is None:
+            raise PluginError(
+                f"{plugin.where}, whose {name} is not marked with @hookimpl "
+                "and would never be called."
+            )
+
+    def _has(self, plugin: Plugin, hook: str) -> bool:
+        return self._pluggy.parse_hookimpl_opts(plugin.module, hook) is not None
+
+    def _call(self, plugin: Plugin, hook: str, **arguments: Any) -> list[Any]:
+        others = [other for other in self._pluggy.get_plugins() if other is not plugin.module]
+        caller = self._pluggy.subset_hook_caller(hook, remove_plugins=others)
+        try:
+            results: list[Any] = caller(**arguments)
+        except StartError:
+            # A plugin's own sentence for the operator, usually about one of its variables.
+            raise
+        except (Exception, SystemExit) as error:
+            raise PluginError(f"{plugin.where}, whose {hook} failed: {describe(error)}") from error
+        return results
+
+    def selected(self, role: Role) -> list[Plugin]:
+        """Return the plugins of one role, in the order the variable names them."""
+        return [plugin for plugin in self.plugins if plugin.selection.role is role]
+
+    def settings_classes(self) -> list[type[Any]]:
+        """Return the settings classes of every selected plugin, each plugin asked once."""
+        found: dict[type[Any], None] = {}
+        for plugin in self._distinct():
+            for result in self._call(plugin, "lowcode_faas_settings"):
+                if not isinstance(result, Sequence) or not all(map(is_settings_class, result)):
+                    raise PluginError(
+                        f"{plugin.where}, whose lowcode_faas_settings did not return "
+                        "settings classes."
+                    )
+                found.update(dict.fromkeys(result))
+        return list(found)
+
+    def storage(self, environ: Mapping[str, str]) -> Storage:
+        """Build the storage."""
+        return cast(Storage, self._build(self.selected(STORAGE)[0], environ))
+
+    def runner(self, environ: Mapping[str, str]) -> Launcher | Runner:
+        """Build what runs functions: a launcher of Node sandboxes, or a runner of another kind."""
+        return cast("Launcher | Runner", self._build(self.selected(RUNNER)[0], environ))
+
+    def sinks(self, environ: Mapping[str, str]) -> dict[str, LogSink]:
+        """Build the log sinks, by the name the operator gave each."""
+        return {each.name: self._build(each, environ) for each in self.selected(SINK)}
+
+    def _build(self, plugin: Plugin, environ: Mapping[str, str]) -> Any:
+        role = plugin.selection.role
+        hooks = [hook for hook in role.factories if self._has(plugin, hook)]
+        if len(hooks) != 1:
+            raise PluginError(f"{plugin.where}, which has {' and '.join(hooks)}; one of them only.")
+        expected = role.factories[hooks[0]]
+        results = self._call(plugin, hooks[0], environ=environ)
+        built = results[0] if results else None
+        if not isinstance(built, expected):
+            what = "nothing" if built is None else f"a {type(built).__name__}"
+            raise PluginError(
+                f"{plugin.where}, whose {hooks[0]} returned {what}, "
+                f"not a {expected.__module__}.{expected.__qualname__}."
+            )
+        return built
+
+    def app_created(self, app: Flask) -> None:
+        """Let every selected plugin extend the application, each once."""
+        for plugin in self._distinct():
+            self._call(plugin, "lowcode_faas_app_created", app=app)
+
+    def _distinct(self) -> list[Plugin]:
+        return list({plugin.candidate.identity: plugin for plugin in self.plugins}.values())
+
+
+def describe(error: BaseException) -> str:
+    """Return one line about ``error``: its type, its text, and the last place it passed."""
+    text = " ".join(str(error).split()) or "no message"
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {text}{place}"
