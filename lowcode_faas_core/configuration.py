@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 import os
 from dataclasses import dataclass
@@ -162,6 +163,21 @@ class PoolSettings:
         if self.max_instances_per_function is not None:
             return self.max_instances_per_function
         return max(1, self.max_instances // 2)
+
+    def share(self, processes: int) -> PoolSettings:
+        """Return one serving process's part of every cap; a cap above zero stays at least one."""
+
+        def part(whole: int) -> int:
+            return max(1, whole // processes) if whole else 0
+
+        return dataclasses.replace(
+            self,
+            max_instances=part(self.max_instances),
+            max_instances_per_function=part(self.per_function),
+            stock=part(self.stock),
+            queue=part(self.queue),
+            memory_budget_mb=None if self.memory_budget_mb is None else part(self.memory_budget_mb),
+        )
 
 
 @dataclass(frozen=True)

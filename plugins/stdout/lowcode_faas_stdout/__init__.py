@@ -1,1 +1,18 @@
-"""A plugin of lowcode-faas."""
+"""Prints what functions log as lines for people, on the service's standard output."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lowcode_faas_core.hookspecs import hookimpl
+from lowcode_faas_core.interfaces.log_sink import LogSink
+from lowcode_faas_stdout.sink import StdoutSink
+
+__all__ = ["StdoutSink", "lowcode_faas_log_sink"]
+
+
+@hookimpl
+def lowcode_faas_log_sink(environ: Mapping[str, str]) -> LogSink:
+    """Build the sink on descriptor 1; it has no settings."""
+    del environ
+    return StdoutSink()

@@ -1,0 +1,18 @@
+"""For those who start gunicorn themselves: ``gunicorn -c conf/gunicorn.conf.py``.
+
+Serves the dispatcher with exactly the settings of ``lowcode-faas dispatcher``, without its report
+of start-up errors.
+"""
+
+from __future__ import annotations
+
+import os
+
+from lowcode_faas_core.configuration import ServerSettings
+from lowcode_faas_core.server import gunicorn_settings
+from lowcode_faas_core.settings import read
+from lowcode_faas_core.startup import ProcessRole
+
+_server = read(os.environ, ServerSettings)
+globals().update(gunicorn_settings(_server, ProcessRole.DISPATCHER))
+wsgi_app = f"lowcode_faas_core.dispatcher:create_app(processes={_server.workers})"

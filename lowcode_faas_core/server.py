@@ -1,0 +1,251 @@
+"""Hosts a role in gunicorn: its settings, its worker class, and the start that reports once.
+
+The modules of the application are imported in the children only: after a reload (SIGHUP) new
+workers then run what is installed now, not what the master loaded long ago.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gunicorn.app.base import BaseApplication
+from gunicorn.workers.gthread import ThreadWorker
+
+from lowcode_faas_core import __version__
+from lowcode_faas_core.configuration import PoolSettings, ServerSettings
+from lowcode_faas_core.errors import ConfigurationError, StartError
+from lowcode_faas_core.preflight import REFUSED, preflight
+from lowcode_faas_core.settings import PREFIX, read_settings
+from lowcode_faas_core.startup import ProcessRole, Startup, address, check_exposure
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+__all__ = ["FaasWorker", "gunicorn_settings", "serve"]
+
+#: Where ``create_app`` leaves the services in ``app.extensions``, for whoever must close them.
+SERVICES = "lowcode_faas_services"
+PR_SET_PDEATHSIG = 1
+#: Seconds a stopping worker gives cancelled runs to answer their callers.
+LAST_WORDS_S = 1.0
+
+
+class FaasWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
+    """A gthread worker whose end is prompt: one quit is enough, further signals change nothing."""
+
+    quitting = False
+
+    def handle_quit(self, sig: int, frame: Any) -> None:
+        """Stop now. Ctrl-C arrives here twice, from the terminal and from the master.
+
+        The second must not raise ``SystemExit`` in the middle of what the first one closes.
+        """
+        if self.quitting:
+            return
+        self.quitting = True
+        super().handle_quit(sig, frame)
+
+
+def die_with_master(server: Any, worker: Any) -> None:
+    """Have the kernel kill this worker when the master ends, however that ends.
+
+    Without it a worker with a request in flight lives on for the graceful timeout after a
+    ``kill -9`` of the master, and its sandboxes with it.
+    """
+    del server
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+        worker.log.warning("prctl(PR_SET_PDEATHSIG): %s", os.strerror(ctypes.get_errno()))
+    if os.getppid() != worker.ppid:  # the master ended before the call above took effect
+        os._exit(0)
+
+
+def close_services(server: Any, worker: Any) -> None:
+    """End the services of a worker that exits, then the process, whatever threads still do."""
+    del server
+    worker.quitting = True
+    app = getattr(worker, "wsgi", None)
+    services = app.extensions.get(SERVICES) if app is not None else None
+    if services is not None:
+        services.close()
+    if not worker.booted:
+        return
+    deadline = time.monotonic() + LAST_WORDS_S
+    own = threading.current_thread()
+    worker.tpool.shutdown(wait=False)
+    while time.monotonic() < deadline and any(
+        thread is not own and not thread.daemon for thread in threading.enumerate()
+    ):
+        time.sleep(0.01)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # The interpreter would now join the thread pool, whose threads may sit in a slow client's read.
+    os._exit(0)
+
+
+def gunicorn_settings(server: ServerSettings, role: ProcessRole) -> dict[str, Any]:
+    """Return gunicorn's settings for a role.
+
+    :raises ConfigurationError: for an address that must not be served like this.
+    """
+    check_exposure(server, role)
+    host, port = address(server, role)
+    shown = f"[{host}]" if ":" in host else host
+    return {
+        "bind": [f"{shown}:{port}"],
+        "workers": server.workers,
+        "threads": server.threads,
+        "worker_class": FaasWorker,
+        "preload_app": False,
+        # An idle connection ends here last: the dispatcher closes its own after 30 s, so that no
+        # request is sent into a connection that this side is closing.
+        "keepalive": 75,
+        "graceful_timeout": 30,
+        # The limit on names is the application's to report, with a problem document.
+        "limit_request_line": 8190,
+        # Heartbeats are a file's times: on a disk, a slow fsync of someone else stops them.
+        "worker_tmp_dir": "/dev/shm" if os.access("/dev/shm", os.W_OK) else None,  # noqa: S108
+        "control_socket_disable": True,
+        # No peer may name another path or scheme in a header, not even one on this machine.
+        "forwarded_allow_ips": "",
+        "accesslog": None,
+        "proc_name": f"lowcode-faas {role}",
+        "post_fork": die_with_master,
+        "worker_exit": close_services,
+    }
+
+
+def start_lines(server: ServerSettings, pool: PoolSettings, role: ProcessRole) -> list[str]:
+    """Return what an operator wants to see once at start."""
+    share = pool.share(server.workers)
+    places = server.threads - 2
+    host, port = address(server, role)
+    lines = [
+        f"lowcode-faas {__version__} {role} on {host}:{port}",
+        f"{server.workers} workers x ({server.threads} - 2) threads: "
+        f"{server.workers * places} invocations at a time",
+    ]
+    if role is ProcessRole.WORKER or not server.worker_url:
+        lines.append(
+            f"sandboxes {pool.max_instances} ({share.max_instances} a worker), "
+            f"stock {pool.stock} ({share.stock} a worker), "
+            f"queue {pool.queue} ({share.queue} a worker)"
+        )
+    else:
+        lines.append(f"invocations go to the worker at {server.worker_url}")
+    return lines
+
+
+class _Service(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
+    def __init__(self, environ: Mapping[str, str], role: ProcessRole) -> None:
+        self.environ = environ
+        self.role = role
+        self.server, self.pool = read_settings(environ, ServerSettings, PoolSettings)
+        super().__init__()
+
+    def load_config(self) -> None:
+        for name, value in gunicorn_settings(self.server, self.role).items():
+            self.cfg.set(name, value)
+        self.cfg.set("when_ready", self.announce)
+
+    def announce(self, server: Any) -> None:
+        for line in start_lines(self.server, self.pool, self.role):
+            server.log.info(line)
+
+    def load(self) -> Flask:
+        return create_app(self.environ, self.role, self.server.workers)
+
+
+def create_app(environ: Mapping[str, str], role: ProcessRole, processes: int) -> Flask:
+    """Import the role's module and build its application."""
+    module = importlib.import_module(f"lowcode_faas_core.{role}")
+    app: Flask = module.create_app(environ, processes=processes)
+    return app
+
+
+def check_port(server: ServerSettings, role: ProcessRole) -> None:
+    """Say that the port is taken before gunicorn tries it five times.
+
+    :raises ConfigurationError: when the address cannot be bound.
+    """
+    if "GUNICORN_FD" in os.environ or "LISTEN_FDS" in os.environ:
+        return  # the listener is inherited, from an earlier master or from systemd
+    host, port = address(server, role)
+    variable = f"{PREFIX}{'WORKER_' if role is ProcessRole.WORKER else ''}LISTEN"
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+            probe.listen(1)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise ConfigurationError(
+                [f"{variable} is {host}:{port}, which cannot be listened on: {reason}"]
+            ) from error
+
+
+def check_platform() -> None:
+    """Refuse what the service cannot stand on: process death signals and /proc are Linux's.
+
+    :raises StartError: with a sentence for whoever tried.
+    """
+    if not sys.platform.startswith("linux") or not Path("/proc/self/stat").exists():
+        raise StartError(
+            f"lowcode-faas runs on Linux with /proc mounted; this is {sys.platform}. "
+            "On other systems run it in a Linux container or virtual machine."
+        )
+
+
+def attempt(environ: Mapping[str, str], role: ProcessRole) -> None:
+    """Build the role's application once and close it again, saying what an operator should know.
+
+    :raises SystemExit: with code 2 when it cannot start; the reasons are on stderr by then.
+    """
+    try:
+        startup = Startup.read(environ, role)
+        check_exposure(startup.server, role)
+        check_port(startup.server, role)
+        for warning in startup.warnings():
+            print(f"lowcode-faas: warning: {warning}", file=sys.stderr)  # noqa: T201
+        services = create_app(environ, role, startup.server.workers).extensions[SERVICES]
+        try:
+            for note in services.notes():
+                print(f"lowcode-faas: {note}", file=sys.stderr)  # noqa: T201
+        finally:
+            services.close()
+    except StartError as error:
+        report(error)
+        raise SystemExit(REFUSED) from error
+
+
+def report(error: StartError) -> None:
+    """Print why the process does not start, one problem a line."""
+    for line in error.detail.splitlines():
+        print(f"lowcode-faas: {line}", file=sys.stderr)  # noqa: T201
+
+
+def serve(environ: Mapping[str, str], role: ProcessRole) -> None:
+    """Serve the role until it is told to stop.
+
+    :raises SystemExit: with code 2 when it cannot start as configured.
+    """
+    try:
+        check_platform()
+    except StartError as error:
+        report(error)
+        raise SystemExit(REFUSED) from error
+    code = preflight(lambda: attempt(environ, role))
+    if code != 0:
+        raise SystemExit(code)
+    _Service(environ, role).run()

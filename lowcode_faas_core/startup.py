@@ -1,0 +1,140 @@
+"""What one process was told: the settings and plugins of its role, every problem reported at once."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from lowcode_faas_core.catalogue import Catalogue
+from lowcode_faas_core.configuration import (
+    CORE_SETTINGS,
+    BackendSettings,
+    LimitSettings,
+    PoolSettings,
+    ServerSettings,
+    is_loopback,
+)
+from lowcode_faas_core.errors import ConfigurationError, PluginError, StartError
+from lowcode_faas_core.plugins import (
+    EXECUTIONS,
+    FETCHER,
+    FURTHER,
+    RUNNER,
+    SINK,
+    STORAGE,
+    PluginRegistry,
+    Selection,
+)
+from lowcode_faas_core.settings import PREFIX, infos, read_settings, unknown_names
+
+__all__ = ["ProcessRole", "Startup", "address", "check_exposure", "selections"]
+
+
+class ProcessRole(enum.StrEnum):
+    """Which service this process is."""
+
+    DISPATCHER = "dispatcher"
+    WORKER = "worker"
+
+
+def selections(
+    role: ProcessRole, server: ServerSettings, backends: BackendSettings
+) -> list[Selection]:
+    """Return what ``role`` needs: a dispatcher with a worker elsewhere needs no runner, no sink."""
+    wanted = [Selection(f"{PREFIX}STORAGE", STORAGE, (backends.storage,))]
+    if role is ProcessRole.WORKER or not server.worker_url:
+        wanted.append(Selection(f"{PREFIX}RUNNER", RUNNER, (backends.runner,)))
+        if backends.function_logs:
+            wanted.append(Selection(f"{PREFIX}FUNCTION_LOGS_SINK", SINK, backends.log_sinks))
+    if backends.executions.strip().lower() != "none":
+        wanted.append(Selection(f"{PREFIX}EXECUTIONS", EXECUTIONS, (backends.executions,)))
+    if role is ProcessRole.DISPATCHER:
+        wanted.append(Selection(f"{PREFIX}SOURCE_FETCHERS", FETCHER, backends.source_fetchers))
+    wanted.append(Selection(f"{PREFIX}PLUGINS", FURTHER, backends.plugins))
+    return wanted
+
+
+@dataclass(frozen=True)
+class Startup:
+    """The parsed environment of one role, and the plugins it selects, imported but not built."""
+
+    role: ProcessRole
+    environ: Mapping[str, str]
+    server: ServerSettings
+    backends: BackendSettings
+    pool: PoolSettings
+    limits: LimitSettings
+    registry: PluginRegistry
+    settings_classes: tuple[type[Any], ...]
+
+    @classmethod
+    def read(
+        cls, environ: Mapping[str, str], role: ProcessRole, catalogue: Catalogue | None = None
+    ) -> Startup:
+        """Read ``environ`` once and import what it selects.
+
+        :raises StartError: with every problem found, in variables and in plugins.
+        """
+        try:
+            server, backends = read_settings(environ, ServerSettings, BackendSettings)
+        except ConfigurationError:
+            read_settings(environ, *CORE_SETTINGS)  # raises with the problems of all of them
+            raise
+        try:
+            registry = PluginRegistry(selections(role, server, backends), catalogue)
+            classes = (*CORE_SETTINGS, *registry.settings_classes())
+        except PluginError as error:
+            _raise_with_core_problems(environ, error)
+        values = read_settings(environ, *classes)
+        return cls(
+            role=role,
+            environ=environ,
+            server=values[0],
+            backends=values[1],
+            pool=values[2],
+            limits=values[3],
+            registry=registry,
+            settings_classes=classes,
+        )
+
+    def warnings(self) -> list[str]:
+        """Return a sentence for each variable of ours that nobody declared."""
+        return unknown_names(self.environ, infos(self.settings_classes))
+
+
+def _raise_with_core_problems(environ: Mapping[str, str], error: PluginError) -> NoReturn:
+    try:
+        read_settings(environ, *CORE_SETTINGS)
+    except ConfigurationError as other:
+        raise StartError(f"{error.detail}\n{other.detail}") from error
+    raise error
+
+
+def address(server: ServerSettings, role: ProcessRole) -> tuple[str, int]:
+    """Return host and port the role listens on."""
+    return server.worker_listen if role is ProcessRole.WORKER else server.listen
+
+
+def check_exposure(server: ServerSettings, role: ProcessRole) -> None:
+    """Refuse an address others can reach when nothing would ask them who they are.
+
+    :raises ConfigurationError: naming the variables that decide it.
+    """
+    host, port = address(server, role)
+    if is_loopback(host) or server.allow_anonymous:
+        return
+    if role is ProcessRole.WORKER:
+        if server.worker_token:
+            return
+        variable, remedy = f"{PREFIX}WORKER_LISTEN", f"set {PREFIX}WORKER_TOKEN"
+    else:
+        variable, remedy = f"{PREFIX}LISTEN", f"set {PREFIX}LISTEN=127.0.0.1:{port}"
+    raise ConfigurationError(
+        [
+            f"{variable} is {host}:{port}, an address others can reach, and nothing would ask who "
+            f"they are: whoever connects runs code here. Either {remedy}, or set "
+            f"{PREFIX}ALLOW_ANONYMOUS=true if that is meant."
+        ]
+    )
