@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
-from lowcode_faas_core.model import InvokeRequest, RunResult
+from lowcode_faas_core.admission import Admission
+from lowcode_faas_core.environment import merge
+from lowcode_faas_core.errors import CapacityError, Draining, ExecutionIdTaken
+from lowcode_faas_core.ids import new_id
+from lowcode_faas_core.interfaces.runner import Runner
+from lowcode_faas_core.interfaces.storage import Storage
+from lowcode_faas_core.limits import OperatorLimits
+from lowcode_faas_core.logs import LogRouter, RunLog
+from lowcode_faas_core.model import (
+    Execution,
+    Invocation,
+    InvokeRequest,
+    LogLine,
+    LogSummary,
+    Outcome,
+    RunResult,
+    Timings,
+    Usage,
+)
+from lowcode_faas_core.sources import SourceCache
 
-__all__ = ["Invoker"]
+__all__ = ["Invoker", "LocalInvoker", "resolve"]
 
 
 class Invoker(ABC):
@@ -33,5 +54,166 @@ class Invoker(ABC):
         """Return when invocations can be taken now, else raise what stops them."""
 
     @abstractmethod
-    def close(self) -> None:
-        """End what runs and release everything; may be called twice."""
+    def close(self, *, drain_deadline_ns: int = 0) -> None:
+        """End what runs and release everything; may be called twice.
+
+        New invocations raise ``Draining``; running ones may take until ``drain_deadline_ns``.
+        """
+
+
+def resolve(storage: Storage, limits: OperatorLimits, request: InvokeRequest) -> Invocation:
+    """Return what a request means now: which deployment, which env, until when, under which ids."""
+    accepted_ns = time.monotonic_ns()
+    resolution = storage.resolve(request.ref, request.version)
+    deployment = resolution.deployment
+    timeout_ms = limits.timeout_ms(request.timeout_ms, deployment.limits)
+    execution_id = request.execution_id or new_id()
+    return Invocation(
+        execution_id=execution_id,
+        run_id=request.run_id or execution_id,
+        request_id=request.request_id,
+        deployment=deployment,
+        env=merge(resolution.levels, request.env),
+        request_env=bool(request.env),
+        input=request.input,
+        accepted_ns=accepted_ns,
+        deadline_ns=accepted_ns + timeout_ms * 1_000_000,
+        traceparent=request.traceparent,
+    )
+
+
+class LocalInvoker(Invoker):
+    """Runs invocations with the runner of this process; used by dispatcher and worker alike."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        runner: Runner,
+        limits: OperatorLimits,
+        admission: Admission,
+        logs: LogRouter | None,
+        *,
+        cache_sources: bool = True,
+    ) -> None:
+        self._storage = storage
+        self._runner = runner
+        self._limits = limits
+        self._admission = admission
+        self._logs = logs
+        self._sources = SourceCache(storage, enabled=cache_sources)
+        #: Executions in flight under an id their caller chose.
+        self._chosen: dict[str, object] = {}
+        self._draining = False
+
+    def invoke(self, request: InvokeRequest) -> RunResult:
+        """Resolve and run."""
+        invocation = resolve(self._storage, self._limits, request)
+        if request.execution_id is None:
+            return self.run(invocation)
+        # setdefault is one atomic step: of two callers with the same id, one finds the other's mark.
+        mark = object()
+        if self._chosen.setdefault(invocation.execution_id, mark) is not mark:
+            raise ExecutionIdTaken(f"execution {invocation.execution_id} is running")
+        try:
+            return self.run(invocation)
+        finally:
+            del self._chosen[invocation.execution_id]
+
+    def run(self, invocation: Invocation) -> RunResult:
+        """Run a resolved invocation: what the worker is sent."""
+        if self._draining:
+            raise Draining("the service is shutting down")
+        ref = invocation.deployment.ref
+        self._admission.enter(lambda: self._runner.displace(ref))
+        try:
+            if time.monotonic_ns() >= invocation.deadline_ns:
+                raise CapacityError("the deadline passed before the invocation was taken in")
+            started_ns = time.time_ns()
+            begun_ns = time.monotonic_ns()
+            log = self._open_log(invocation)
+            execution = self._runner.run(
+                invocation, lambda: self._sources.read(invocation.deployment), log or _discard
+            )
+            ended_ns = time.monotonic_ns()
+            summary = log.finish() if log is not None else LogSummary(0, False)
+        finally:
+            self._admission.leave()
+        return _result(invocation, execution, summary, started_ns, ended_ns - begun_ns)
+
+    def stats(self) -> Mapping[str, Any]:
+        """Return the runner's counts and how many invocations occupy this process."""
+        return {
+            **self._runner.stats(),
+            "in_flight": self._admission.occupied,
+            "in_flight_cap": self._admission.permits,
+        }
+
+    def check(self) -> None:
+        """Ask the runner."""
+        if self._draining:
+            raise Draining("the service is shutting down")
+        self._runner.check()
+
+    def close(self, *, drain_deadline_ns: int = 0) -> None:
+        """Refuse what is new, then close the runner."""
+        self._draining = True
+        self._runner.close(drain_deadline_ns=drain_deadline_ns)
+
+    def _open_log(self, invocation: Invocation) -> RunLog | None:
+        if self._logs is None:
+            return None
+        settings = self._limits.settings
+        return RunLog(self._logs, invocation, settings.log_line_bytes, settings.log_run_bytes)
+
+
+def _discard(_line: LogLine) -> None:
+    """Take a line nobody wants: capture is off."""
+
+
+def _result(
+    invocation: Invocation,
+    execution: Execution,
+    logs: LogSummary,
+    started_ns: int,
+    took_ns: int,
+) -> RunResult:
+    deployment = invocation.deployment
+    cpu_ns = execution.cpu_ns
+    return RunResult(
+        execution_id=invocation.execution_id,
+        run_id=invocation.run_id,
+        request_id=invocation.request_id,
+        function_name=deployment.function_name,
+        collection_path=deployment.collection_path,
+        deployment_id=deployment.deployment_id,
+        deployment_version=deployment.version,
+        status=execution.status,
+        output=execution.output,
+        error=execution.error,
+        start=execution.start,
+        outcome=Outcome.EXECUTED,
+        started_at=_moment(started_ns),
+        finished_at=_moment(started_ns + took_ns),
+        timings_ms=Timings(
+            queue=_ms(execution.queue_ns),
+            start=_ms(execution.start_ns),
+            run=_ms(execution.run_ns),
+            total=_ms(took_ns),
+        ),
+        usage=Usage(
+            cpu_ms=None if cpu_ns is None else _ms(cpu_ns),
+            max_rss_bytes=execution.max_rss_bytes,
+        ),
+        logs=logs,
+    )
+
+
+def _ms(nanoseconds: int) -> float:
+    return round(nanoseconds / 1e6, 3)
+
+
+def _moment(ns: int) -> str:
+    # Wall clock once, then the monotonic clock's distance: a clock set back cannot make a run
+    # finish before it began.
+    moment = datetime.fromtimestamp(ns // 1_000_000_000, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{ns // 1000 % 1_000_000:06d}Z"

@@ -273,8 +273,8 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True):
 class LogLine(msgspec.Struct, frozen=True):
     """One line as a runner captured it, before the host adds who it was.
 
-    ``execution_id`` is the execution that printed it: the current one, or an earlier one of the
-    same instance (its timers go on while another execution runs).
+    ``execution_id`` is the execution that printed it, which may be over: its timers go on while
+    the same instance runs another one.
     """
 
     execution_id: str

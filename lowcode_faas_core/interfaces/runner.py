@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lowcode_faas_core.model import Execution, Invocation, LogLine
+from lowcode_faas_core.model import Execution, FunctionRef, Invocation, LogLine
 
 __all__ = ["LogCallback", "Runner", "SourceReader"]
 
@@ -37,6 +37,14 @@ class Runner(ABC):
         :raises UnconfirmedEnd: user code may still run 2 s after its deadline.
         """
 
+    def displace(self, ref: FunctionRef) -> bool:
+        """**Optional (default: refuse).** Turn away one waiting invocation in favour of ``ref``.
+
+        Asked when no thread is left for an invocation of ``ref``: a function that has more of its
+        own waiting may lose one of them, with ``CapacityError``.
+        """
+        return False
+
     @abstractmethod
     def stats(self) -> Mapping[str, Any]:
         """**Required.** Return counts of what exists, for operators: plain JSON values."""
@@ -46,5 +54,9 @@ class Runner(ABC):
         """**Required.** Return when runs can be started now, else raise ``RunnerUnavailable``."""
 
     @abstractmethod
-    def close(self) -> None:
-        """**Required.** End every sandbox and thread, cancel what runs; may be called twice."""
+    def close(self, *, drain_deadline_ns: int = 0) -> None:
+        """**Required.** End every sandbox and thread; may be called twice.
+
+        New invocations raise ``Draining``; running ones may take until ``drain_deadline_ns``
+        (``time.monotonic_ns``) and are then ended with the verdict ``cancelled``.
+        """

@@ -1,0 +1,229 @@
+"""The same invocations through a worker's HTTP: nothing that may have started is sent twice."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+import urllib3
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    NewConnectionError,
+    ReadTimeoutError,
+)
+
+from lowcode_faas_core.admission import Admission
+from lowcode_faas_core.errors import (
+    CapacityError,
+    Draining,
+    ExecutionIdTaken,
+    FaasError,
+    ImageUnavailable,
+    InvalidValue,
+    NotFound,
+    RunnerUnavailable,
+    SourceCorrupt,
+    StorageUnavailable,
+    UnconfirmedEnd,
+    WorkerLost,
+    WorkerSkew,
+    WorkerTimeout,
+)
+from lowcode_faas_core.interfaces.storage import Storage
+from lowcode_faas_core.invoker import Invoker, resolve
+from lowcode_faas_core.limits import OperatorLimits
+from lowcode_faas_core.model import Invocation, InvokeRequest, RunResult
+from lowcode_faas_core.wire import (
+    API_VERSION,
+    DEPLOYMENT_HEADER,
+    VERSION_HEADER,
+    RunRequest,
+    decode_problem,
+    decode_result,
+)
+
+__all__ = ["RemoteInvoker"]
+
+#: Times an invocation is offered again when it certainly did not start.
+RETRIES: Final = 2
+#: Longest wait for a connection, in seconds.
+CONNECT_S: Final = 3.0
+#: What the worker gets beyond the deadline: 2 s to confirm an end, and the way back, in seconds.
+GRACE_S: Final = 10.0
+
+_NOT_EXECUTED: Final[dict[str, type[FaasError]]] = {
+    cls.code: cls
+    for cls in (Draining, ImageUnavailable, RunnerUnavailable, StorageUnavailable, SourceCorrupt)
+}
+
+
+class RemoteInvoker(Invoker):
+    """Resolves here, runs at the worker. Needs no runner plugin and no Docker."""
+
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        storage: Storage,
+        limits: OperatorLimits,
+        admission: Admission,
+    ) -> None:
+        self._url = url
+        self._storage = storage
+        self._limits = limits
+        self._admission = admission
+        self._headers = {
+            "Content-Type": "application/json",
+            VERSION_HEADER: str(API_VERSION),
+            **({"Authorization": f"Bearer {token}"} if token else {}),
+        }
+        self._http = urllib3.PoolManager(
+            num_pools=4, maxsize=admission.permits + 2, block=False, retries=False
+        )
+        self._chosen: dict[str, object] = {}
+        self._draining = False
+
+    def invoke(self, request: InvokeRequest) -> RunResult:
+        """Resolve, pin the version, and have the worker run it."""
+        invocation = resolve(self._storage, self._limits, request)
+        mark = object()
+        if self._chosen.setdefault(invocation.execution_id, mark) is not mark:
+            raise ExecutionIdTaken(f"execution {invocation.execution_id} is running")
+        try:
+            return self._run(invocation)
+        finally:
+            del self._chosen[invocation.execution_id]
+
+    def stats(self) -> Mapping[str, Any]:
+        """Return how many invocations occupy this process; sandboxes are the worker's."""
+        return {
+            "worker_url": self._url,
+            "in_flight": self._admission.occupied,
+            "in_flight_cap": self._admission.permits,
+        }
+
+    def check(self) -> None:
+        """Ask the worker whether it is ready, and whether it speaks our version."""
+        if self._draining:
+            raise Draining("the service is shutting down")
+        try:
+            answer = self._http.request(
+                "GET", f"{self._url}/readyz", headers=self._headers, timeout=CONNECT_S
+            )
+        except HTTPError as error:
+            raise RunnerUnavailable(f"the worker at {self._url} does not answer") from error
+        if answer.status != 200:
+            raise RunnerUnavailable(f"the worker at {self._url} is not ready ({answer.status})")
+        self._check_version(answer.headers)
+
+    def close(self, *, drain_deadline_ns: int = 0) -> None:
+        """Refuse what is new, wait for what is out, and close the connections."""
+        self._draining = True
+        while self._admission.occupied and time.monotonic_ns() < drain_deadline_ns:
+            time.sleep(0.02)
+        self._http.clear()
+
+    def _run(self, invocation: Invocation) -> RunResult:
+        if self._draining:
+            raise Draining("the service is shutting down")
+        self._admission.enter(lambda: False)
+        try:
+            for attempt in range(RETRIES + 1):
+                try:
+                    return self._send(invocation)
+                except (RunnerUnavailable, Draining):
+                    if attempt == RETRIES or time.monotonic_ns() >= invocation.deadline_ns:
+                        raise
+            raise AssertionError  # the last attempt returns or raises
+        finally:
+            self._admission.leave()
+
+    def _send(self, invocation: Invocation) -> RunResult:
+        remaining_ns = invocation.deadline_ns - time.monotonic_ns()
+        if remaining_ns <= 0:
+            raise CapacityError("the deadline passed before the invocation reached a worker")
+        deployment = invocation.deployment
+        body = RunRequest(
+            execution_id=invocation.execution_id,
+            run_id=invocation.run_id,
+            request_id=invocation.request_id,
+            deployment_id=deployment.deployment_id,
+            function_name=deployment.function_name,
+            collection_path=deployment.collection_path,
+            env=invocation.env,
+            request_env=invocation.request_env,
+            input=invocation.input,
+            remaining_ms=remaining_ns / 1e6,
+            traceparent=invocation.traceparent,
+        )
+        try:
+            answer = self._http.request(
+                "POST",
+                f"{self._url}/v1/run",
+                body=msgspec.json.encode(body),
+                headers={**self._headers, DEPLOYMENT_HEADER: deployment.deployment_id},
+                timeout=urllib3.Timeout(connect=CONNECT_S, read=remaining_ns / 1e9 + GRACE_S),
+                redirect=False,
+            )
+        except (NewConnectionError, ConnectTimeoutError) as error:
+            raise RunnerUnavailable("no worker can be reached") from error
+        except ReadTimeoutError as error:
+            raise WorkerTimeout(
+                f"the worker did not answer; execution {invocation.execution_id} may have run"
+            ) from error
+        except HTTPError as error:
+            raise WorkerLost(
+                f"the worker was lost; execution {invocation.execution_id} may have run"
+            ) from error
+        return self._read(invocation, answer)
+
+    def _read(self, invocation: Invocation, answer: urllib3.BaseHTTPResponse) -> RunResult:
+        if answer.status == 200:
+            try:
+                result = decode_result(answer.data)
+            except msgspec.DecodeError as error:
+                self._check_version(answer.headers)
+                raise WorkerLost(
+                    f"the worker's answer to execution {invocation.execution_id} cannot be read"
+                ) from error
+            # The input is not ours to trust either: a mixed-up answer must not reach a caller.
+            if result.execution_id != invocation.execution_id:
+                raise WorkerLost("the worker answered for another execution")
+            return result
+        self._check_version(answer.headers)
+        try:
+            problem = decode_problem(answer.data)
+        except msgspec.DecodeError:
+            problem = None
+        if problem is None or not problem.code:
+            if answer.status == 503:  # a balancer without a worker says no more than that
+                raise RunnerUnavailable("no worker is ready")
+            raise WorkerLost(f"the worker answered {answer.status} without saying why")
+        if problem.code == CapacityError.code:
+            retry_after = answer.headers.get("Retry-After", "1")
+            raise CapacityError(
+                problem.detail, retry_after_s=int(retry_after) if retry_after.isdigit() else 1
+            )
+        if problem.code in _NOT_EXECUTED:
+            raise _NOT_EXECUTED[problem.code](problem.detail)
+        if problem.code == UnconfirmedEnd.code:
+            raise UnconfirmedEnd(problem.detail)
+        if answer.status == 404:
+            # The version was resolved a moment ago: it was deleted, or the storages differ.
+            raise NotFound(problem.detail)
+        if answer.status in (400, 422):
+            raise InvalidValue(problem.detail)
+        if answer.status in (401, 403):
+            raise RunnerUnavailable("the worker refuses our LOWCODE_FAAS_WORKER_TOKEN")
+        raise WorkerLost(f"the worker answered {answer.status} {problem.code}: {problem.detail}")
+
+    def _check_version(self, headers: Mapping[str, str]) -> None:
+        theirs = headers.get(VERSION_HEADER)
+        if theirs is not None and theirs != str(API_VERSION):
+            raise WorkerSkew(
+                f"the worker speaks version {theirs} of the internal API, this dispatcher "
+                f"{API_VERSION}; run the same release on both"
+            )

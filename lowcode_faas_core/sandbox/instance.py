@@ -1,0 +1,216 @@
+"""One sandbox from its first frame to its confirmed end: load once, run one at a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from lowcode_faas_core.errors import UnconfirmedEnd
+from lowcode_faas_core.interfaces.launcher import End, Sandbox
+from lowcode_faas_core.interfaces.runner import LogCallback
+from lowcode_faas_core.model import Invocation, Phase
+from lowcode_faas_core.sandbox.capture import Capture
+from lowcode_faas_core.sandbox.channel import (
+    Channel,
+    ChannelClosed,
+    DeadlinePassed,
+    NothingDelivered,
+)
+from lowcode_faas_core.sandbox.protocol import (
+    Frame,
+    FrameTooLarge,
+    Kind,
+    ProtocolError,
+    encode,
+)
+from lowcode_faas_core.sandbox.verdict import (
+    Cause,
+    Verdict,
+    of_answer,
+    of_end,
+    of_protocol_error,
+    of_timeout,
+    of_too_large,
+)
+
+if TYPE_CHECKING:
+    from lowcode_faas_core.sandbox.shelves import Group, Shelf
+
+__all__ = ["Bounds", "Instance"]
+
+#: How long after the deadline the end of user code may stay unconfirmed, in nanoseconds.
+CONFIRM_NS: Final = 2_000_000_000
+
+
+class Bounds(msgspec.Struct, frozen=True):
+    """What an instance accepts from user code, in bytes."""
+
+    output_bytes: int
+    log_line_bytes: int
+
+
+class _Context(msgspec.Struct, rename="camel"):
+    execution_id: str
+    run_id: str
+    function_name: str
+    collection_path: str
+    version: int
+    deadline: int
+    traceparent: str | None
+
+
+class _Run(msgspec.Struct):
+    context: _Context
+    input: msgspec.Raw
+
+
+class _Load(msgspec.Struct):
+    source: str
+    file: str
+    env: dict[str, str]
+    timeout_ms: int
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Instance:
+    """A sandbox and, once loaded, the one deployment it runs. One thread at a time."""
+
+    def __init__(self, sandbox: Sandbox, bounds: Bounds) -> None:
+        self.sandbox = sandbox
+        self.loaded = False
+        self.runs = 0
+        #: The pool's books: which function it belongs to, and which shelf it goes back to.
+        self.group: Group | None = None
+        self.shelf: Shelf | None = None
+        #: ``time.monotonic_ns`` of the moment it was last given back.
+        self.idle_since_ns = 0
+        #: Set by whoever ends it from outside while it runs.
+        self.cause = Cause.OWN
+        self._bounds = bounds
+        self._capture = Capture(bounds.log_line_bytes)
+        self._channel = Channel(
+            sandbox, bounds.output_bytes, self._capture.frame, self._capture.raw
+        )
+
+    def load(
+        self, invocation: Invocation, source: Callable[[], bytes], on_log: LogCallback
+    ) -> Verdict | None:
+        """Give it code and env on behalf of an invocation; ``None`` means that it is loaded.
+
+        :raises NothingDelivered: the sandbox was gone before the request reached it.
+        :raises UnconfirmedEnd: the deadline passed and the end of user code is not certain.
+        """
+        deployment = invocation.deployment
+        frame = _Load(
+            source=source().decode("utf-8"),
+            file=deployment.function_name + deployment.language.suffix,
+            env=invocation.env,
+            timeout_ms=_milliseconds(invocation),
+        )
+        request = encode(self.sandbox.token, Kind.LOAD, _encode(frame))
+        self._capture.begin(invocation.execution_id, on_log)
+        verdict = self._exchange(request, invocation, Phase.LOAD)
+        self.loaded = verdict is None
+        return verdict
+
+    def run(self, invocation: Invocation, on_log: LogCallback) -> Verdict:
+        """Run the handler once.
+
+        :raises NothingDelivered: the sandbox was gone before the request reached it.
+        :raises UnconfirmedEnd: the deadline passed and the end of user code is not certain.
+        """
+        deployment = invocation.deployment
+        left_ms = (invocation.deadline_ns - time.monotonic_ns()) // 1_000_000
+        frame = _Run(
+            context=_Context(
+                execution_id=invocation.execution_id,
+                run_id=invocation.run_id,
+                function_name=deployment.function_name,
+                collection_path=deployment.collection_path,
+                version=deployment.version,
+                deadline=time.time_ns() // 1_000_000 + left_ms,
+                traceparent=invocation.traceparent,
+            ),
+            input=invocation.input,
+        )
+        request = encode(self.sandbox.token, Kind.RUN, _encode(frame))
+        self._capture.begin(invocation.execution_id, on_log)
+        self.runs += 1
+        verdict = self._exchange(request, invocation, Phase.RUN)
+        assert verdict is not None  # noqa: S101  # only LOADED answers without one
+        return verdict
+
+    def kill(self, cause: Cause) -> None:
+        """End it from any thread; whoever waits for its answer learns why."""
+        if self.cause is Cause.OWN:
+            self.cause = cause
+        self.sandbox.kill()
+
+    def ended(self, timeout_s: float) -> End | None:
+        """Return how it ended once that is certain."""
+        return self.sandbox.ended(timeout_s)
+
+    def _exchange(self, request: bytes, invocation: Invocation, phase: Phase) -> Verdict | None:
+        try:
+            answer = self._channel.exchange(request, invocation.deadline_ns)
+            verdict = self._judge(answer, phase)
+        except DeadlinePassed:
+            self._end(invocation, Cause.DEADLINE)
+            if self.cause is Cause.CANCELLED:
+                verdict = of_end(End(), self.cause, phase, b"")
+            else:
+                verdict = of_timeout(_milliseconds(invocation), phase)
+        except FrameTooLarge:
+            self._end(invocation, Cause.OWN)
+            verdict = of_too_large(self._bounds.output_bytes)
+        except ProtocolError as error:
+            self._end(invocation, Cause.OWN)
+            verdict = of_protocol_error(error, phase)
+        except NothingDelivered:
+            raise
+        except ChannelClosed:
+            verdict = self._judge_end(invocation, phase)
+        self._capture.finish()
+        return verdict
+
+    def _judge(self, answer: Frame, phase: Phase) -> Verdict | None:
+        if answer.kind == Kind.LOADED and answer.payload.startswith(b'{"ok":true'):
+            return None
+        return of_answer(answer, phase)
+
+    def _judge_end(self, invocation: Invocation, phase: Phase) -> Verdict:
+        # The stream ended: the process did, or user code closed the descriptor and lives on.
+        end = self.sandbox.ended(0.25)
+        if end is None:
+            self.sandbox.kill()
+            end = self._confirmed(invocation)
+            if self.cause is Cause.OWN and not end.out_of_memory:
+                closed = ProtocolError("the end of its stream, and went on")
+                return of_protocol_error(closed, phase)
+        self._channel.drain_to_end(time.monotonic_ns() + 100_000_000)
+        return of_end(end, self.cause, phase, self._capture.stderr_tail)
+
+    def _end(self, invocation: Invocation, cause: Cause) -> None:
+        """Kill it, take what it still had printed, and wait until it is certainly dead."""
+        self._channel.salvage()
+        self.kill(cause)
+        self._confirmed(invocation)
+
+    def _confirmed(self, invocation: Invocation) -> End:
+        last_ns = max(invocation.deadline_ns, time.monotonic_ns()) + CONFIRM_NS
+        end = self.sandbox.ended((last_ns - time.monotonic_ns()) / 1e9)
+        if end is None:
+            raise UnconfirmedEnd(
+                f"user code of execution {invocation.execution_id} was killed, but its end could "
+                "not be confirmed within 2 s; it may still run"
+            )
+        return end
+
+
+def _milliseconds(invocation: Invocation) -> int:
+    return round((invocation.deadline_ns - invocation.accepted_ns) / 1e6)

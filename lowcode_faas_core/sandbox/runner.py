@@ -1,0 +1,114 @@
+"""The runner for everything that can start a Node sandbox: leases, loads, runs, and judges."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+from lowcode_faas_core.errors import RunnerUnavailable
+from lowcode_faas_core.interfaces.launcher import Launcher
+from lowcode_faas_core.interfaces.runner import LogCallback, Runner, SourceReader
+from lowcode_faas_core.limits import OperatorLimits
+from lowcode_faas_core.model import Execution, FunctionRef, Invocation, Limits, Reuse
+from lowcode_faas_core.sandbox.channel import NothingDelivered
+from lowcode_faas_core.sandbox.instance import Bounds, Instance
+from lowcode_faas_core.sandbox.pool import Pool
+from lowcode_faas_core.sandbox.shelves import Lease, PoolCaps, Want
+from lowcode_faas_core.sandbox.verdict import Verdict
+
+__all__ = ["PooledRunner"]
+
+#: Sandboxes found dead before they were given anything, until the runner gives up.
+ATTEMPTS: Final = 4
+
+
+class PooledRunner(Runner):
+    """Runs invocations in the sandboxes of one launcher."""
+
+    def __init__(self, launcher: Launcher, caps: PoolCaps, limits: OperatorLimits) -> None:
+        self._launcher = launcher
+        self._limits = limits
+        bounds = Bounds(limits.settings.output_bytes, limits.settings.log_line_bytes)
+        self._pool = Pool(launcher, caps, limits.resolve(Limits()), bounds)
+        self._pool.open()
+
+    def run(self, invocation: Invocation, source: SourceReader, on_log: LogCallback) -> Execution:
+        """Run it once; a sandbox that died before it was given anything does not count."""
+        want = self._want(invocation)
+        for _ in range(ATTEMPTS):
+            lease = self._pool.lease(want, invocation.deadline_ns)
+            instance = lease.instance
+            assert instance is not None  # noqa: S101  # a finished lease has one
+            try:
+                return self._run_on(instance, lease, invocation, source, on_log)
+            except NothingDelivered:
+                self._pool.discard(instance)
+            except BaseException:
+                self._pool.discard(instance)
+                raise
+        raise RunnerUnavailable(f"{ATTEMPTS} sandboxes in a row were dead before they ran anything")
+
+    def displace(self, ref: FunctionRef) -> bool:
+        """Turn away a waiting invocation of the function that has most waiting."""
+        return self._pool.displace(ref)
+
+    def stats(self) -> Mapping[str, Any]:
+        """Return the pool's counts."""
+        return self._pool.stats()
+
+    def check(self) -> None:
+        """Ask the launcher."""
+        self._launcher.check()
+
+    def close(self, *, drain_deadline_ns: int = 0) -> None:
+        """End every sandbox, then the launcher."""
+        self._pool.close(drain_deadline_ns=drain_deadline_ns)
+        self._launcher.close()
+
+    def _want(self, invocation: Invocation) -> Want:
+        deployment = invocation.deployment
+        limits = self._limits.resolve(deployment.limits)
+        # The env itself, not a hash of it: instances are shared only where it is equal.
+        env = tuple(sorted(invocation.env.items())) if invocation.env else ()
+        return Want(
+            ref=deployment.ref,
+            key=(deployment.deployment_id, env, limits),
+            limits=limits,
+            fresh=deployment.reuse is Reuse.FRESH,
+            request_env=invocation.request_env,
+        )
+
+    def _run_on(
+        self,
+        instance: Instance,
+        lease: Lease,
+        invocation: Invocation,
+        source: SourceReader,
+        on_log: LogCallback,
+    ) -> Execution:
+        sandbox = instance.sandbox
+        begun_ns = loaded_ns = time.monotonic_ns()
+        cpu_before = sandbox.cpu_ns()
+        verdict: Verdict | None = None
+        if not instance.loaded:
+            verdict = instance.load(invocation, source, on_log)
+            loaded_ns = time.monotonic_ns()
+        if verdict is None:
+            verdict = instance.run(invocation, on_log)
+        ended_ns = time.monotonic_ns()
+        cpu_after = sandbox.cpu_ns()
+        peak = sandbox.peak_rss()
+        self._pool.release(instance, reusable=verdict.reusable)
+        return Execution(
+            status=verdict.status,
+            start=lease.kind,
+            output=verdict.output,
+            error=verdict.error,
+            queue_ns=lease.queue_ns,
+            start_ns=lease.start_ns + loaded_ns - begun_ns,
+            run_ns=ended_ns - loaded_ns,
+            cpu_ns=None if cpu_before is None or cpu_after is None else cpu_after - cpu_before,
+            max_rss_bytes=peak,
+            image=sandbox.image,
+        )

@@ -1,0 +1,75 @@
+"""Ends sandboxes off the request path and reports each end once it is certain."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from queue import SimpleQueue
+
+from lowcode_faas_core.sandbox.instance import Instance
+
+__all__ = ["Undertaker"]
+
+_log = logging.getLogger(__name__)
+
+#: A sandbox whose end is not confirmed after this long is reported, in seconds; it stays counted.
+REPORT_S = 10.0
+#: How long one unconfirmed sandbox is waited for before the next is looked at, in seconds.
+TURN_S = 0.01
+
+
+class Undertaker:
+    """One thread that kills what it is given and waits until it is dead.
+
+    A sandbox whose end cannot be confirmed stays with it, and so stays counted as ending: what
+    may still run keeps its place under the cap.
+    """
+
+    def __init__(self, on_end: Callable[[Instance], None]) -> None:
+        self._on_end = on_end
+        self._queue: SimpleQueue[Instance | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    def take(self, instance: Instance) -> None:
+        """End this one; returns at once."""
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="undertaker", daemon=True)
+                self._thread.start()
+        self._queue.put(instance)
+
+    def close(self) -> None:
+        """End the thread; what is unconfirmed then is left to the launcher's reaper."""
+        with self._lock:
+            thread, self._thread = self._thread, None
+        if thread is not None:
+            self._queue.put(None)
+            thread.join(5)
+
+    def _work(self) -> None:
+        pending: list[tuple[Instance, float]] = []
+        while True:
+            while not pending or not self._queue.empty():
+                instance = self._queue.get()
+                if instance is None:
+                    return
+                instance.sandbox.shutdown()
+                instance.sandbox.kill()
+                pending.append((instance, time.monotonic()))
+            pending = [entry for entry in pending if not self._is_over(*entry)]
+
+    def _is_over(self, instance: Instance, since: float) -> bool:
+        if instance.ended(TURN_S) is None:
+            waited = time.monotonic() - since
+            if waited > REPORT_S and waited % REPORT_S < TURN_S * 2:
+                _log.warning(
+                    "the end of sandbox %s is not confirmed after %.0f s; it stays counted",
+                    instance.sandbox.name,
+                    waited,
+                )
+            return False
+        self._on_end(instance)
+        return True

@@ -1,0 +1,44 @@
+"""Sources kept in memory by deployment id: a cold start need not read the storage again."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import Final
+
+from lowcode_faas_core.interfaces.storage import Storage
+from lowcode_faas_core.model import Deployment
+
+__all__ = ["SourceCache"]
+
+#: Bytes of source kept at most; the least recently used go first.
+CACHE_BYTES: Final = 64 << 20
+
+
+class SourceCache:
+    """Bytes by deployment id. Ids are unique for ever, so nothing in here can be stale."""
+
+    def __init__(self, storage: Storage, *, enabled: bool = True, size: int = CACHE_BYTES) -> None:
+        self._storage = storage
+        self._room = size if enabled else 0
+        self._kept: OrderedDict[str, bytes] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def read(self, deployment: Deployment) -> bytes:
+        """Return the deployed bytes, their hash checked when they were read."""
+        key = deployment.deployment_id
+        with self._lock:
+            source = self._kept.get(key)
+            if source is not None:
+                self._kept.move_to_end(key)
+                return source
+        source = self._storage.source(deployment)
+        with self._lock:
+            if len(source) <= self._room and key not in self._kept:
+                self._kept[key] = source
+                self._bytes += len(source)
+            while self._bytes > self._room:
+                _, gone = self._kept.popitem(last=False)
+                self._bytes -= len(gone)
+        return source

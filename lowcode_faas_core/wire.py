@@ -1,0 +1,54 @@
+"""What dispatcher and worker say to each other; both import it, so that they cannot differ."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from lowcode_faas_core.model import RunResult
+
+__all__ = [
+    "API_VERSION",
+    "DEPLOYMENT_HEADER",
+    "VERSION_HEADER",
+    "Problem",
+    "RunRequest",
+    "decode_problem",
+    "decode_result",
+]
+
+#: Raised with every change that an older peer would misread; both sides must be equal.
+API_VERSION: Final = 1
+#: Says which version of this exchange the sender speaks; on requests and on answers.
+VERSION_HEADER: Final = "X-Lowcode-Faas-Api"
+#: Carries the deployment id, so that a load balancer can send equal ones to the same worker.
+DEPLOYMENT_HEADER: Final = "X-Lowcode-Faas-Deployment"
+
+
+class RunRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``POST /v1/run``: a resolved invocation. The deadline travels as time left, in milliseconds."""
+
+    execution_id: str
+    run_id: str
+    request_id: str
+    deployment_id: str
+    function_name: str
+    collection_path: str
+    env: dict[str, str]
+    input: msgspec.Raw
+    remaining_ms: float
+    request_env: bool = False
+    traceparent: str | None = None
+
+
+class Problem(msgspec.Struct):
+    """What the dispatcher reads of a worker's problem document."""
+
+    code: str = ""
+    detail: str = ""
+    outcome: str | None = None
+
+
+decode_result = msgspec.json.Decoder(RunResult).decode
+decode_problem = msgspec.json.Decoder(Problem).decode
