@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from lowcode_faas_core.catalogue import Catalogue
 from lowcode_faas_core.configuration import (
@@ -27,9 +27,12 @@ from lowcode_faas_core.plugins import (
     PluginRegistry,
     Selection,
 )
-from lowcode_faas_core.settings import PREFIX, infos, read_settings, unknown_names
+from lowcode_faas_core.settings import PREFIX, infos, read, read_settings, unknown_names
 
 __all__ = ["ProcessRole", "Startup", "address", "check_exposure", "selections"]
+
+
+S = TypeVar("S")
 
 
 class ProcessRole(enum.StrEnum):
@@ -77,11 +80,9 @@ class Startup:
 
         :raises StartError: with every problem found, in variables and in plugins.
         """
-        try:
-            server, backends = read_settings(environ, ServerSettings, BackendSettings)
-        except ConfigurationError:
-            read_settings(environ, *CORE_SETTINGS)  # raises with the problems of all of them
-            raise
+        # What cannot be read is taken as not given, only to find out what else is wrong.
+        server = _read_or_default(environ, ServerSettings)
+        backends = _read_or_default(environ, BackendSettings)
         try:
             registry = PluginRegistry(selections(role, server, backends), catalogue)
             classes = (*CORE_SETTINGS, *registry.settings_classes())
@@ -102,6 +103,13 @@ class Startup:
     def warnings(self) -> list[str]:
         """Return a sentence for each variable of ours that nobody declared."""
         return unknown_names(self.environ, infos(self.settings_classes))
+
+
+def _read_or_default(environ: Mapping[str, str], cls: type[S]) -> S:
+    try:
+        return read(environ, cls)
+    except ConfigurationError:
+        return cls()
 
 
 def _raise_with_core_problems(environ: Mapping[str, str], error: PluginError) -> NoReturn:

@@ -1,0 +1,55 @@
+# The only list of tasks; continuous integration calls these, so that green means the same everywhere.
+# Needs Linux, Python >= 3.11 with venv, pip and make; everything else is installed into .venv.
+
+VENV := .venv
+BIN := $(VENV)/bin
+
+# A version manager may put a python3.11 on PATH that only says it is not installed: each is tried.
+PYTHON ?= $(shell for candidate in python3.11 python3.14 python3.13 python3.12 python3 /usr/bin/python3; do \
+	$$candidate -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' \
+	2>/dev/null && echo $$candidate && break; done)
+
+PLUGINS := $(sort $(wildcard plugins/*/pyproject.toml))
+# Editable, without dependencies: those are pinned in requirements/.
+EDITABLES := -e . $(foreach plugin,$(PLUGINS),-e $(dir $(plugin)))
+METADATA := setup.cfg pyproject.toml $(PLUGINS) Makefile
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check docs clean
+
+help:  ## Show the tasks
+	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(firstword $(MAKEFILE_LIST)) | \
+		while IFS=: read -r task text; do printf '  make %-8s%s\n' "$$task" "$$text"; done
+
+run: $(VENV)/.run  ## Serve on 127.0.0.1:8080 with the examples deployed, until Ctrl-C
+	@exec $(BIN)/python scripts/run_service.py
+
+test: $(VENV)/.dev  ## Run all tests
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: $(VENV)/.dev  ## Lint, types, house rules, the tests of the JavaScript side
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest --quiet tests/house
+	@$$($(BIN)/python scripts/node_path.py) --test 'js/tests/**/*.test.mjs'
+
+docs: $(VENV)/.run  ## Write the generated pages of docs/
+	@$(BIN)/python scripts/write_docs.py
+
+clean:  ## Remove the virtual environment and caches; keeps data/
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+
+$(VENV)/.run: requirements/run.txt $(METADATA)
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer with venv is needed: install it (Debian, Ubuntu: apt install python3-venv) or name it with make PYTHON=..." >&2; exit 1; }
+	@test -x $(BIN)/python || { echo "making $(VENV) with $$($(PYTHON) -V)" && $(PYTHON) -m venv $(VENV); }
+	@echo "installing lowcode-faas into $(VENV)"
+	@$(PIP) install -r requirements/run.txt
+	@$(PIP) install --no-deps --no-build-isolation $(EDITABLES)
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt $(VENV)/.run
+	@echo "installing the tools of the tests into $(VENV)"
+	@$(PIP) install -r requirements/dev.txt
+	@touch $@

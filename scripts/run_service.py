@@ -1,0 +1,159 @@
+"""What ``make run`` does: serve in the foreground, deploy the examples into an empty store, show how.
+
+This process becomes the service itself, so that Ctrl-C and every other signal reach it directly;
+a child guides: it waits until the service is ready, deploys, invokes ``greet`` and prints.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import urllib3
+
+from lowcode_faas_core.configuration import ServerSettings
+from lowcode_faas_core.errors import ConfigurationError
+from lowcode_faas_core.settings import read
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = ROOT / "examples"
+DEFAULTS = {
+    "LOWCODE_FAAS_LISTEN": "127.0.0.1:8080",
+    "LOWCODE_FAAS_STORAGE": "files",
+    "LOWCODE_FAAS_RUNNER": "process",
+    "LOWCODE_FAAS_FILES_KEEP_VERSIONS": "20",
+}
+#: Seconds until the guide stops waiting; a first start compiles the Python of every package.
+READY_S = 60.0
+PR_SET_PDEATHSIG = 1
+LANGUAGES = {".mjs": "javascript", ".mts": "typescript"}
+
+
+class Api:
+    """The service's own HTTP API, as any caller would use it."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.http = urllib3.PoolManager(retries=False, timeout=30.0)
+
+    def call(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
+        """Return status and parsed body; raises ``urllib3`` errors when nothing answers."""
+        answer = self.http.request(
+            method,
+            self.url + path,
+            body=None if body is None else json.dumps(body).encode(),
+            headers={} if body is None else {"Content-Type": "application/json"},
+        )
+        return answer.status, json.loads(answer.data) if answer.data else None
+
+    def must(self, method: str, path: str, body: object = None) -> Any:
+        """Return the body of a 2xx answer, else stop with what was answered."""
+        status, document = self.call(method, path, body)
+        if status >= 300:
+            raise SystemExit(f"{method} {path} answered {status}: {json.dumps(document)}")
+        return document
+
+
+def say(text: str) -> None:
+    """Print at once: what is printed here is read while the service runs on."""
+    print(text, flush=True)  # noqa: T201
+
+
+def env_beside(path: Path) -> dict[str, str]:
+    """Return the env in a file, empty when there is none."""
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def deploy_examples(api: Api) -> int:
+    """Deploy the folder: directories are collections; return how many functions there are."""
+    for folder in sorted(path for path in EXAMPLES.rglob("*") if path.is_dir()):
+        body = {
+            "path": str(folder.relative_to(EXAMPLES)),
+            "env": env_beside(folder / "collection.env.json"),
+        }
+        api.must("POST", "/collections", body)
+    sources = sorted(path for path in EXAMPLES.rglob("*") if path.suffix in LANGUAGES)
+    for source in sources:
+        collection = str(source.parent.relative_to(EXAMPLES))
+        env = env_beside(source.with_name(f"{source.stem}.env.json"))
+        body = {
+            "name": source.stem,
+            "language": LANGUAGES[source.suffix],
+            "source_code": source.read_text(),
+            "collection_path": "" if collection == "." else collection,
+            **({"env": env} if env else {}),
+        }
+        api.must("POST", "/functions", body)
+    return len(sources)
+
+
+def wait_ready(api: Api) -> None:
+    """Return when ``/readyz`` is green; stop with its reasons when it stays red."""
+    deadline = time.monotonic() + READY_S
+    answered: object = "no answer"
+    while time.monotonic() < deadline:
+        try:
+            status, answered = api.call("GET", "/readyz")
+        except (urllib3.exceptions.HTTPError, ValueError):
+            status = 0
+        if status == 200:
+            return
+        time.sleep(0.05)
+    raise SystemExit(f"the service is not ready after {READY_S:g} s: {json.dumps(answered)}")
+
+
+def guide(url: str) -> None:
+    """Wait, deploy into an empty store, invoke once, and print what to try next."""
+    api = Api(url)
+    wait_ready(api)
+    empty = (
+        not api.must("GET", "/functions")["items"] and not api.must("GET", "/collections")["items"]
+    )
+    if empty:
+        say(f"\ndeployed {deploy_examples(api)} functions from examples/")
+    status, result = api.call("POST", "/functions/greet/invoke", {"input": {"name": "world"}})
+    if status == 200:
+        say(f"\ngreet answered:\n{json.dumps(result, indent=2)}")
+    else:
+        say(f"\ngreet is not in this store ({status}): {json.dumps(result)}")
+    source = "export const handler = (input) => ({ ok: true, data: input.n * 2 });"
+    deploy = json.dumps({"name": "double", "source_code": source})
+    say("\nTry next, in another terminal:\n")
+    curl = "curl -s -H 'Content-Type: application/json'"
+    say(f"{curl} {url}/functions/greet/invoke -d '{json.dumps({'input': {'name': 'you'}})}'")
+    say(f"{curl} {url}/functions -d '{deploy}'")
+    say(f"{curl} {url}/functions/double/invoke -d '{json.dumps({'input': {'n': 21}})}'")
+    say("\nCtrl-C ends the service.")
+
+
+def main() -> None:
+    """Start the guide, then become the service."""
+    os.chdir(ROOT)
+    for name, value in DEFAULTS.items():
+        if not os.environ.get(name):
+            os.environ[name] = value
+    try:
+        host, port = read(os.environ, ServerSettings).listen
+    except ConfigurationError:
+        host, port = "", 0  # the service itself reports it, with everything else that is wrong
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    service = os.getpid()
+    if host and os.fork() == 0:
+        # The guide has nothing to say once the service is gone.
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if os.getppid() == service:
+            guide(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+        sys.exit()
+    command = Path(sys.executable).with_name("lowcode-faas")
+    os.execv(command, [str(command), "dispatcher"])  # noqa: S606
+
+
+if __name__ == "__main__":
+    main()
