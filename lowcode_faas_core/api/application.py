@@ -1,0 +1,41 @@
+"""Builds the Flask application of the public API around the services of one process."""
+
+from __future__ import annotations
+
+from flask import Flask, Response
+
+from lowcode_faas_core.api import (
+    collections,
+    environments,
+    functions,
+    invoke,
+    operations,
+    problems,
+)
+from lowcode_faas_core.api.context import EXTENSION, ApiRequest, ApiServices, current_request
+from lowcode_faas_core.api.queries import check_target
+from lowcode_faas_core.api.routing import CollectionPathConverter
+
+__all__ = ["create_api"]
+
+
+def create_api(services: ApiServices) -> Flask:
+    """Return a new application; nothing is shared between two of them but their services."""
+    app = Flask("lowcode_faas_core", static_folder=None, template_folder=None)
+    app.request_class = ApiRequest
+    app.extensions[EXTENSION] = services
+    # A redirect would turn a POST into a GET, and //functions into another host's path.
+    app.url_map.strict_slashes = True
+    app.url_map.merge_slashes = False
+    app.url_map.converters["collection"] = CollectionPathConverter
+    app.before_request(check_target)
+    app.after_request(_name_request)
+    problems.install(app)
+    for module in (collections, functions, environments, invoke, operations):
+        app.register_blueprint(module.blueprint)
+    return app
+
+
+def _name_request(answer: Response) -> Response:
+    answer.headers["X-Request-Id"] = current_request().request_id
+    return answer

@@ -1,0 +1,181 @@
+"""Reading and decoding request bodies, by one rule.
+
+What is not JSON in UTF-8, or holds what JSON cannot (NaN, numbers beyond its readers, lone
+surrogates, endless nesting), is a 400. JSON of the wrong shape, unknown fields included, is a 422
+that points at the value. Of equal keys the last counts, here as in Node.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from flask import request
+from werkzeug.http import parse_options_header
+
+from lowcode_faas_core.errors import (
+    InvalidValue,
+    MalformedRequest,
+    PayloadTooLarge,
+    UnsupportedMedia,
+)
+
+__all__ = ["Body", "decode_object", "escape"]
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+_CHUNK_BYTES = 64 << 10
+#: Spellings of the ordinary case, answered without parsing.
+_PLAIN_JSON = frozenset(("", "application/json", "application/json; charset=utf-8"))
+_at = re.compile(r" - at `\$([^`]*)`\Z").search
+_missing = re.compile(r"Object missing required field `(\w+)`").match
+#: How msgspec names the place of a value in a mapping; of ours only env is one.
+_SOME_KEY = "[...]"
+_tokens = re.compile(r"\w+|\[\.\.\.\]").findall
+_not_in_json = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+class Body(Generic[T]):
+    """Reads bodies of one shape. The struct must forbid unknown fields."""
+
+    def __init__(self, shape: type[T], *, required: bool = True) -> None:
+        self._shape = shape
+        self._decoder = msgspec.json.Decoder(shape)
+        self._required = required
+
+    def read(self, limit: int) -> T:
+        """Read and decode the body of the present request, of at most ``limit`` bytes.
+
+        :raises MalformedRequest: it is not JSON, or absent where one is needed.
+        :raises InvalidValue: it is JSON of another shape.
+        :raises UnsupportedMedia: it is declared as something else than JSON in UTF-8.
+        :raises PayloadTooLarge: it is larger than ``limit``; the rest is not read.
+        """
+        content = _read(limit)
+        if not content:
+            if self._required:
+                raise MalformedRequest("this needs a JSON body")
+            content = b"{}"
+        try:
+            return self._decoder.decode(content)
+        except _not_in_json as error:
+            # Whatever stopped it, an undecodable byte further on comes first.
+            raise _refusal(self._shape, decode_any(content), error) from None
+
+
+def decode_any(content: bytes | msgspec.Raw) -> Any:
+    """Decode any JSON, or raise :class:`MalformedRequest`."""
+    try:
+        return msgspec.json.decode(content)
+    except RecursionError:
+        raise MalformedRequest("the JSON is nested too deeply") from None
+    except UnicodeDecodeError:
+        raise MalformedRequest("the body is not UTF-8") from None
+    except msgspec.ValidationError:
+        raise MalformedRequest("a number is beyond what JSON readers agree on") from None
+    except msgspec.DecodeError as error:
+        raise MalformedRequest(str(error)) from None
+
+
+_object = msgspec.json.Decoder(dict[str, Any])
+
+
+def decode_object(raw: msgspec.Raw, pointer: str) -> dict[str, Any]:
+    """Decode a part kept as it came, which nothing has checked inside yet; it must be an object."""
+    try:
+        return _object.decode(raw)
+    except _not_in_json:
+        decode_any(raw)
+        raise InvalidValue("must be an object", pointer) from None
+
+
+def escape(key: str) -> str:
+    """Return ``key`` as one token of a JSON pointer."""
+    return key.replace("~", "~0").replace("/", "~1")
+
+
+def _read(limit: int) -> bytes:
+    environ = request.environ
+    if environ.get("HTTP_CONTENT_ENCODING", "identity").strip().lower() not in ("", "identity"):
+        raise UnsupportedMedia("a compressed body is not accepted")
+    length = request.content_length
+    if length is not None and length > limit:
+        raise _too_large(limit)
+    if length is None and not environ.get("wsgi.input_terminated"):
+        return b""
+    stream = environ["wsgi.input"]
+    # One byte more than is allowed tells a chunked body that is too large from one that fits.
+    wanted = limit + 1 if length is None else length
+    parts: list[bytes] = []
+    while wanted > 0:
+        part = stream.read(min(wanted, _CHUNK_BYTES) if length is None else wanted)
+        if not part:
+            break
+        parts.append(part)
+        wanted -= len(part)
+    content = parts[0] if len(parts) == 1 else b"".join(parts)
+    if length is not None and len(content) < length:
+        raise MalformedRequest("the body ended early")
+    if len(content) > limit:
+        raise _too_large(limit)
+    if content:
+        _check_content_type(environ.get("CONTENT_TYPE", ""))
+    return content
+
+
+def _too_large(limit: int) -> PayloadTooLarge:
+    return PayloadTooLarge(f"a request body has at most {limit} bytes")
+
+
+def _check_content_type(declared: str) -> None:
+    if declared in _PLAIN_JSON:
+        return
+    media_type, options = parse_options_header(declared)
+    media_type = media_type.lower()
+    is_json = media_type == "application/json" or (
+        media_type.startswith("application/") and media_type.endswith("+json")
+    )
+    if not is_json:
+        raise UnsupportedMedia(
+            f"the body is declared as {media_type or 'nothing readable'}; send application/json"
+        )
+    if options.get("charset", "utf-8").lower() not in ("utf-8", "utf8", "us-ascii"):
+        raise UnsupportedMedia("JSON is sent in UTF-8")
+
+
+def _refusal(shape: type[msgspec.Struct], document: Any, error: Exception) -> Exception:
+    """Return the 422 for JSON that was decoded, but not into ``shape``."""
+    if isinstance(error, RecursionError):
+        return MalformedRequest("the JSON is nested too deeply")
+    if not isinstance(document, dict):
+        return InvalidValue("the body must be an object", "")
+    for field in document:
+        if field not in shape.__struct_fields__:
+            return InvalidValue("this field is not known here", f"/{escape(field)}")
+    message = str(error)
+    found = _at(message)
+    tokens = _tokens(found[1]) if found else []
+    text = message[: found.start()] if found else message
+    missing = _missing(text)
+    if missing:
+        tokens.append(missing[1])
+        text = "this field is required"
+    elif text.startswith("Object contains unknown field `"):
+        # Taken from the front: the name is the caller's and may hold anything.
+        tokens.append(
+            escape(text.removeprefix("Object contains unknown field `").removesuffix("`"))
+        )
+        text = "this field is not known here"
+    return InvalidValue(text.replace("`", ""), _pointer(tokens, document))
+
+
+def _pointer(tokens: list[str], document: dict[str, Any]) -> str:
+    """Return the pointer; msgspec does not say at which key of a mapping it stopped."""
+    pointer = ""
+    for token in tokens:
+        if token == _SOME_KEY:
+            values: dict[str, Any] = document[tokens[0]]
+            token = next((escape(k) for k, v in values.items() if not isinstance(v, str)), "")
+        pointer += f"/{token}"
+    return pointer

@@ -1,0 +1,76 @@
+"""What the API needs from the process it runs in, and how a view reaches it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol, cast
+
+from flask import Request, current_app
+from flask import request as flask_request
+
+from lowcode_faas_core.ids import new_id
+from lowcode_faas_core.interfaces.storage import Storage
+from lowcode_faas_core.invoker import Invoker
+from lowcode_faas_core.limits import OperatorLimits
+from lowcode_faas_core.model import Reuse
+from lowcode_faas_core.names import is_request_id
+
+__all__ = ["EXTENSION", "ApiRequest", "ApiServices", "Readiness", "current_request", "services"]
+
+#: Key of ``app.extensions`` under which the services are found.
+EXTENSION = "lowcode_faas"
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """Whether invocations can be taken; ``reasons`` is what stops them, ``degraded`` what limps."""
+
+    ok: bool
+    reasons: list[str] = field(default_factory=list)
+    degraded: list[str] = field(default_factory=list)
+    sandboxes: Mapping[str, Any] = field(default_factory=dict)
+
+
+class ApiServices(Protocol):
+    """The objects of one process that the API stands on; all are used by many threads at once."""
+
+    @property
+    def storage(self) -> Storage:
+        """Where functions live."""
+
+    @property
+    def invoker(self) -> Invoker:
+        """What runs them."""
+
+    @property
+    def limits(self) -> OperatorLimits:
+        """The operator's bounds."""
+
+    @property
+    def default_reuse(self) -> Reuse:
+        """What a deployment gets that does not say."""
+
+    def ready(self) -> Readiness:
+        """Tell whether invocations can be taken now; never raises."""
+
+
+class ApiRequest(Request):
+    """A request with an id: the caller's when it is legal, else a new one."""
+
+    @cached_property
+    def request_id(self) -> str:
+        """The id every answer, log line and RunResult of this request carries."""
+        given: str = self.environ.get("HTTP_X_REQUEST_ID", "")
+        return given if is_request_id(given) else new_id()
+
+
+def current_request() -> ApiRequest:
+    """Return the request being answered."""
+    return cast(ApiRequest, flask_request)
+
+
+def services() -> ApiServices:
+    """Return what the application was built with."""
+    return cast(ApiServices, current_app.extensions[EXTENSION])

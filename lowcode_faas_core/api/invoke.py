@@ -1,0 +1,74 @@
+"""``/functions/{name}/invoke``: a request becomes an InvokeRequest, a verdict a 200."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+from flask import Blueprint, Response
+
+from lowcode_faas_core.api.answers import json_answer
+from lowcode_faas_core.api.bodies import Body, decode_object
+from lowcode_faas_core.api.context import current_request, services
+from lowcode_faas_core.api.environments import check_level
+from lowcode_faas_core.api.queries import function_of, read_query, version_of
+from lowcode_faas_core.api.routing import function_route
+from lowcode_faas_core.model import InvokeRequest
+from lowcode_faas_core.names import check_execution_id, check_run_id
+
+__all__ = ["blueprint"]
+
+blueprint = Blueprint("invocations", __name__)
+
+_NO_INPUT = msgspec.Raw(b"{}")
+_traceparent = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}").fullmatch
+
+
+class InvokeBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Body of ``POST …/invoke``. The input stays the caller's exact text: Node reads it once."""
+
+    input: msgspec.Raw = _NO_INPUT
+    timeout_ms: int | None = None
+    env: dict[str, str] | None = None
+    version: int | None = None
+    run_id: str | None = None
+    execution_id: str | None = None
+    collection_path: str | None = None
+
+
+_body = Body(InvokeBody, required=False)
+
+
+@function_route(blueprint, "/functions/<name>/invoke", "POST")
+def invoke(name: str, collection_path: str | None = None) -> Response:
+    """Run the function and answer with the verdict."""
+    query = read_query("collection_path", "version")
+    limits = services().limits
+    body = _body.read(limits.settings.body_bytes)
+    decode_object(body.input, "/input")
+    ref = function_of(name, collection_path, query, body.collection_path)
+    limits.check_input(memoryview(body.input).nbytes)
+    if body.timeout_ms is not None:
+        limits.check_timeout(body.timeout_ms)
+    if body.env:
+        check_level(body.env)
+    if body.run_id is not None:
+        check_run_id(body.run_id)
+    if body.execution_id is not None:
+        check_execution_id(body.execution_id)
+    request = current_request()
+    parent = request.environ.get("HTTP_TRACEPARENT", "")
+    result = services().invoker.invoke(
+        InvokeRequest(
+            ref=ref,
+            request_id=request.request_id,
+            input=body.input,
+            timeout_ms=body.timeout_ms,
+            env=body.env or {},
+            version=version_of(query, body.version),
+            run_id=body.run_id,
+            execution_id=body.execution_id,
+            traceparent=parent if _traceparent(parent) else None,
+        )
+    )
+    return json_answer(result, headers={"X-Lowcode-Faas-Status": result.status.value})

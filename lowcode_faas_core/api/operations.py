@@ -1,0 +1,52 @@
+"""``/healthz``, ``/readyz``, ``/limits`` and ``/openapi.json``: for operators and their tools.
+
+Query parameters are ignored here: probes add their own to get past caches.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+
+from flask import Blueprint, Response
+
+from lowcode_faas_core.api.answers import json_answer
+from lowcode_faas_core.api.context import services
+from lowcode_faas_core.api.problems import problem
+
+__all__ = ["blueprint"]
+
+blueprint = Blueprint("operations", __name__)
+
+
+@blueprint.get("/healthz")
+def healthz() -> Response:
+    """Say that the process answers; touches nothing else."""
+    return json_answer({"status": "ok"})
+
+
+@blueprint.get("/readyz")
+def readyz() -> Response:
+    """Say whether invocations can be taken now, and if not, every reason."""
+    readiness = services().ready()
+    members = {
+        "reasons": readiness.reasons,
+        "degraded": readiness.degraded,
+        "sandboxes": readiness.sandboxes,
+    }
+    if readiness.ok:
+        return json_answer({"status": "ready", **members})
+    detail = "; ".join(readiness.reasons) or "no reason was given"
+    return problem(503, "not_ready", "Not ready for invocations", detail, members=members)
+
+
+@blueprint.get("/limits")
+def get_limits() -> Response:
+    """Show the bounds that are enforced."""
+    return json_answer(services().limits.document())
+
+
+@blueprint.get("/openapi.json")
+def get_openapi() -> Response:
+    """Answer the description of this API."""
+    document = resources.files("lowcode_faas_core").joinpath("openapi.json").read_bytes()
+    return Response(document, mimetype="application/json")
