@@ -1,0 +1,721 @@
+'use strict';
+// Runs inside every sandbox: loads one module, then runs its handler once for each RUN frame. The
+// frames are described in protocol.py; the loader calls this with (require, token, IN, OUT, ERR).
+//
+// User code shares this process, so nothing here is secret or safe from it for good: the host
+// decides every verdict and takes only the result and log text from here. What this file promises
+// is that ordinary code gets truthful answers and that hostile code cannot make it send a frame
+// that is not one. So every intrinsic used after the load is captured below, before user code runs,
+// and values of user code are touched only inside try.
+/* global require, token, IN, OUT */
+
+const fs = require('node:fs');
+const os = require('node:os');
+const path = require('node:path');
+const { AsyncLocalStorage } = require('node:async_hooks');
+const { Console } = require('node:console');
+const { stripTypeScriptTypes } = require('node:module');
+const { Readable, Writable } = require('node:stream');
+const { StringDecoder } = require('node:string_decoder');
+const { pathToFileURL } = require('node:url');
+const { inspect, types } = require('node:util');
+
+// Calling a bound function looks nothing up on a prototype that user code could have changed.
+const uncurry = Function.prototype.bind.bind(Function.prototype.call);
+const apply = Reflect.apply;
+const { parse: jsonParse, stringify: jsonStringify } = JSON;
+const indexOf = uncurry(String.prototype.indexOf);
+const slice = uncurry(String.prototype.slice);
+const startsWith = uncurry(String.prototype.startsWith);
+const charCodeAt = uncurry(String.prototype.charCodeAt);
+const toWellFormed = uncurry(String.prototype.toWellFormed);
+const utf8Slice = uncurry(Buffer.prototype.utf8Slice);
+const copyWithin = uncurry(Uint8Array.prototype.copyWithin);
+const setBytes = uncurry(Uint8Array.prototype.set);
+const subarray = uncurry(Uint8Array.prototype.subarray);
+const encoder = new TextEncoder();
+const encode = encoder.encode.bind(encoder);
+const encodeInto = encoder.encodeInto.bind(encoder);
+const allocate = Buffer.allocUnsafeSlow;
+const defineProperty = Object.defineProperty;
+const { readSync, writeSync } = fs;
+const wait = Atomics.wait;
+const waitCell = new Int32Array(new SharedArrayBuffer(4));
+const hrtime = process.hrtime.bigint;
+const wallClock = Date.now;
+const bigint = BigInt;
+const text = String;
+const { setTimeout, clearTimeout, AbortController, DOMException, SyntaxError } = globalThis;
+const abort = uncurry(AbortController.prototype.abort);
+const exit = process.reallyExit.bind(process);
+const isNamespace = types.isModuleNamespaceObject;
+// Runs what process.nextTick holds and reports rejections nobody handles; Node's own, unofficial.
+const tick = process._tickCallback?.bind(process);
+const prependListener = process.prependListener.bind(process);
+const executions = new AsyncLocalStorage();
+const inExecution = executions.run.bind(executions);
+const execution = executions.getStore.bind(executions);
+
+const code = (letter) => letter.charCodeAt(0);
+const LOAD = code('L'), RUN = code('R'), CHECK = code('C');
+const READY = code('r'), LOADED = code('l'), RESULT = code('d'), RESULT_RETIRE = code('D');
+const ERROR = code('e'), LOG = code('g'), CHECKED = code('c');
+
+const HEADER = 21;
+const ROOM = 65536;
+/** Characters of one log frame; escaped, one takes up to six bytes, and a frame may have 8 MiB. */
+const PIECE = 1 << 20;
+const MESSAGE_CHARS = 8192;
+const STACK_CHARS = 16384;
+const SOFTWARE_ERROR = 70;
+
+// fs asks a buffer for its length through a getter user code may replace, which would then hold a
+// buffer with the token in it: an own property keeps both the answer and the buffer.
+function sealed(bytes, size) {
+  return defineProperty(bytes, 'byteLength', { __proto__: null, value: size });
+}
+
+// The token is only ever in these two: a buffer that is freed can turn up in one of user code's.
+const inbox = sealed(Buffer.alloc(ROOM), ROOM);
+const outbox = sealed(Buffer.alloc(ROOM), ROOM);
+const outboxBody = subarray(outbox, HEADER);
+setBytes(outbox, token);
+let held = 0; // bytes in the inbox
+let payload = '';
+
+function pause(milliseconds) {
+  wait(waitCell, 0, 0, milliseconds);
+}
+
+/** Read some bytes; ends the process at the end of the stream: nobody is left to answer. */
+function pull(bytes, at, size) {
+  for (let attempt = 1; ; attempt++) {
+    let got;
+    try {
+      got = readSync(IN, bytes, at, size, null);
+    } catch (error) {
+      // User code can make the descriptor non-blocking; then waiting is up to us.
+      if (error.code !== 'EAGAIN') exit(SOFTWARE_ERROR);
+      pause(attempt < 20 ? attempt : 20);
+      continue;
+    }
+    if (got === 0) exit(0);
+    return got;
+  }
+}
+
+function push(bytes, size) {
+  for (let at = 0; at < size; ) {
+    try {
+      at += writeSync(OUT, bytes, at, size - at);
+    } catch (error) {
+      if (error.code !== 'EAGAIN') exit(SOFTWARE_ERROR);
+      pause(1);
+    }
+  }
+}
+
+/** Block until the next frame is here; leaves its text in `payload` and returns its kind. */
+function receive() {
+  while (held < HEADER) held += pull(inbox, held, ROOM - held);
+  for (let at = 0; at < 16; at++) if (inbox[at] !== outbox[at]) exit(SOFTWARE_ERROR);
+  const kind = inbox[16];
+  const size = inbox[17] * 0x1000000 + (inbox[18] << 16) + (inbox[19] << 8) + inbox[20];
+  const end = HEADER + size;
+  if (end <= ROOM) {
+    while (held < end) held += pull(inbox, held, ROOM - held);
+    payload = utf8Slice(inbox, HEADER, end);
+    if (held > end) copyWithin(inbox, 0, end, held);
+    held -= end;
+  } else {
+    const whole = sealed(allocate(size), size);
+    let got = held - HEADER;
+    setBytes(whole, subarray(inbox, HEADER, held));
+    held = 0;
+    while (got < size) got += pull(whole, got, size - got);
+    payload = utf8Slice(whole, 0, size);
+  }
+  return kind;
+}
+
+function send(kind, json) {
+  const fits = json.length * 3 <= ROOM - HEADER;
+  const bytes = fits ? null : encode(json);
+  const size = fits ? encodeInto(json, outboxBody).written : utf8Length(json);
+  outbox[16] = kind;
+  outbox[17] = size >>> 24;
+  outbox[18] = size >>> 16;
+  outbox[19] = size >>> 8;
+  outbox[20] = size;
+  push(outbox, fits ? HEADER + size : HEADER);
+  if (!fits) push(sealed(bytes, size), size);
+}
+
+const utf8Length = Buffer.byteLength;
+
+/** Quote text as JSON; lone surrogates, which no UTF-8 can hold, become U+FFFD. */
+function quote(value) {
+  return jsonStringify(toWellFormed(value));
+}
+
+// JSON.stringify escapes lone surrogates, and only those, as \udxxx: the host would refuse them.
+function withoutLoneSurrogates(json) {
+  let at = indexOf(json, '\\ud');
+  if (at === -1) return json;
+  let whole = '';
+  let from = 0;
+  while (at !== -1) {
+    let backslashes = 0;
+    while (json[at - 1 - backslashes] === '\\') backslashes++;
+    if (backslashes % 2 === 0) {
+      whole += slice(json, from, at) + '\ufffd';
+      from = at + 6;
+    }
+    at = indexOf(json, '\\ud', at + 3);
+  }
+  return whole + slice(json, from);
+}
+
+/** Nanoseconds between the monotonic clock and the epoch; see `keepTime`. */
+let epoch = bigint(wallClock()) * 1_000_000n - hrtime();
+
+/** Follow a wall clock that was set while the sandbox was frozen, or whose machine slept. */
+function keepTime() {
+  const now = bigint(wallClock()) * 1_000_000n - hrtime();
+  const drift = now - epoch;
+  if (drift > 50_000_000n || drift < -50_000_000n) epoch = now;
+}
+
+function log(run, time, level, stream, message) {
+  const head = `{"x":${run === undefined ? '""' : run.quotedId},"t":"${time}","l":"${level}","s":"${stream}","m":`;
+  let from = 0;
+  do {
+    let end = from + PIECE;
+    if (end < message.length) {
+      const last = charCodeAt(message, end - 1);
+      if (last >= 0xd800 && last < 0xdc00) end--; // never between the halves of a pair
+    }
+    send(LOG, `${head}${quote(from === 0 && end >= message.length ? message : slice(message, from, end))}}`);
+    from = end;
+  } while (from < message.length);
+}
+
+/** Cuts what is written to one of the streams into lines, one event each. */
+class Lines {
+  #stream;
+  #level;
+  #decoder = new StringDecoder('utf8');
+  #half = '';
+  #owner;
+  #time;
+
+  constructor(stream, level) {
+    this.#stream = stream;
+    this.#level = level;
+  }
+
+  write(chunk) {
+    const run = execution();
+    if (run !== this.#owner) this.flush();
+    const written = typeof chunk === 'string' ? chunk : this.#decoder.write(chunk);
+    const time = epoch + hrtime();
+    let from = 0;
+    for (let end; (end = indexOf(written, '\n', from)) !== -1; from = end + 1) {
+      const line = this.#half + slice(written, from, end);
+      log(run, this.#half === '' ? time : this.#time, this.#level, this.#stream, withoutReturn(line));
+      this.#half = '';
+    }
+    if (this.#half === '') this.#time = time;
+    this.#half += from === 0 ? written : slice(written, from);
+    this.#owner = run;
+    // A line without an end must not fill the heap.
+    if (this.#half.length >= PIECE) this.flush();
+  }
+
+  /** Give out what has no newline yet. */
+  flush() {
+    if (this.#half === '') return;
+    const half = this.#half;
+    this.#half = '';
+    log(this.#owner, this.#time, this.#level, this.#stream, half);
+  }
+
+  /** The run is over: its last bytes must not begin a line of the next one. */
+  finish() {
+    try {
+      this.#half += this.#decoder.end();
+    } catch {
+      // User code has replaced the decoder's methods; what it held back is theirs to miss.
+    }
+    this.flush();
+  }
+}
+
+function withoutReturn(line) {
+  return line[line.length - 1] === '\r' ? slice(line, 0, line.length - 1) : line;
+}
+
+const stdout = new Lines('stdout', 'info');
+const stderr = new Lines('stderr', 'error');
+
+function finishLines() {
+  stdout.finish();
+  stderr.finish();
+}
+
+/** A stand-in for process.stdout or process.stderr whose lines become log frames. */
+function outputStream(fd, lines) {
+  const stream = new Writable({
+    decodeStrings: false,
+    write(chunk, encoding, done) {
+      const isText = typeof chunk === 'string' && (encoding === 'utf8' || encoding === 'utf-8');
+      lines.write(isText || typeof chunk !== 'string' ? chunk : Buffer.from(chunk, encoding));
+      done();
+    },
+  });
+  // As Node's own: neither can be closed, since later runs print too.
+  stream.destroy = stream.destroySoon = () => stream;
+  stream.fd = fd;
+  stream._type = 'pipe';
+  return stream;
+}
+
+function lazily(name, make) {
+  let stream;
+  defineProperty(process, name, {
+    __proto__: null,
+    configurable: true,
+    enumerable: true,
+    get: () => (stream ??= make()),
+  });
+}
+
+const LEVELS = { __proto__: null, debug: 'debug', warn: 'warn', assert: 'warn', trace: 'warn', error: 'error' };
+
+/** Let console.* make one event a call, whatever its text; groups, counters, timers as in Node. */
+function replaceConsole() {
+  let level = 'info';
+  const sink = (name, lines) => ({
+    write(message) {
+      lines.flush();
+      const end = message.length - 1;
+      log(execution(), epoch + hrtime(), level, name, message[end] === '\n' ? slice(message, 0, end) : message);
+    },
+  });
+  const own = new Console({
+    stdout: sink('stdout', stdout),
+    stderr: sink('stderr', stderr),
+    colorMode: false,
+    ignoreErrors: false,
+  });
+  for (const name of Object.keys(own)) {
+    const method = own[name];
+    if (typeof method !== 'function' || typeof console[name] !== 'function') continue;
+    const ownLevel = LEVELS[name] ?? 'info';
+    // A method, so that it has its name and is no constructor.
+    console[name] = {
+      [name](...values) {
+        const before = level; // an inspected value may print, too
+        level = ownLevel;
+        try {
+          return apply(method, own, values);
+        } finally {
+          level = before;
+        }
+      },
+    }[name];
+  }
+}
+
+let folder = '';
+let folderUrl = '';
+
+function without(where, piece) {
+  if (piece === '') return where;
+  let out = '';
+  let from = 0;
+  for (let at; (at = indexOf(where, piece, from)) !== -1; from = at + piece.length) out += slice(where, from, at);
+  return from === 0 ? where : out + slice(where, from);
+}
+
+/** Keep of a stack what is the user's: `greet.mjs:3:9`, no folder of ours, no frame of Node's. */
+function tidied(stack) {
+  let out = '';
+  for (let from = 0, end; from <= stack.length; from = end + 1) {
+    end = indexOf(stack, '\n', from);
+    if (end === -1) end = stack.length;
+    const line = slice(stack, from, end);
+    const foreign =
+      startsWith(line, '    at ') &&
+      (indexOf(line, 'node:internal/') !== -1 ||
+        indexOf(line, '(node:') !== -1 ||
+        indexOf(line, 'at node:') !== -1 ||
+        indexOf(line, 'lowcode-faas:bootstrap') !== -1 ||
+        indexOf(line, '[eval]') !== -1);
+    if (!foreign) out += from === 0 ? line : '\n' + line;
+  }
+  return shown(out);
+}
+
+function shown(message) {
+  return without(without(message, folderUrl), folder);
+}
+
+/** Read a property of whatever was thrown; getters and proxies may throw, or lie about the type. */
+function textOf(thing, key) {
+  try {
+    const found = thing[key];
+    return typeof found === 'string' ? found : '';
+  } catch {
+    return '';
+  }
+}
+
+function isObject(thing) {
+  return (typeof thing === 'object' && thing !== null) || typeof thing === 'function';
+}
+
+function messageOf(thrown) {
+  if (!isObject(thrown)) return text(thrown);
+  const message = textOf(thrown, 'message') || textOf(thrown, 'name');
+  if (message !== '') return message;
+  try {
+    return inspect(thrown, { __proto__: null, depth: 1, customInspect: false, showProxy: true, getters: false });
+  } catch {
+    return 'something that cannot be shown was thrown';
+  }
+}
+
+function stackOf(thrown, depth = 0) {
+  if (!isObject(thrown)) return '';
+  let stack = tidied(slice(textOf(thrown, 'stack'), 0, STACK_CHARS));
+  let cause;
+  try {
+    cause = thrown.cause;
+  } catch {
+    // A cause that cannot be read is none.
+  }
+  // Causes may form a ring.
+  if (cause !== undefined && depth < 4) stack += `\nCaused by: ${stackOf(cause, depth + 1) || shown(messageOf(cause))}`;
+  return slice(stack, 0, STACK_CHARS);
+}
+
+function described(thrown) {
+  let message, stack;
+  try {
+    message = slice(shown(messageOf(thrown)), 0, MESSAGE_CHARS);
+    stack = stackOf(thrown);
+  } catch {
+    message ??= 'something that cannot be shown was thrown';
+  }
+  return { message, stack: stack || null };
+}
+
+function problem(kind, what, { message, stack }, more) {
+  const quotedStack = stack === null ? 'null' : quote(stack);
+  send(kind, `{${more},"code":"${what}","message":${quote(message)},"stack":${quotedStack}}`);
+}
+
+/** What runs now: LOADING, an execution, or null while no user code should be running. */
+let current = null;
+const LOADING = { __proto__: null };
+/** Set once a run of the past has failed after its end: this instance is not to be used again. */
+let tainted = false;
+let handler;
+
+class Execution {
+  timer;
+  controller;
+  over = false;
+
+  constructor(given) {
+    this.quotedId = quote(given.executionId);
+    this.deadline = given.deadline;
+    const run = this;
+    this.context = {
+      executionId: given.executionId,
+      runId: given.runId,
+      functionName: given.functionName,
+      collectionPath: given.collectionPath,
+      version: given.version,
+      deadline: given.deadline,
+      traceparent: given.traceparent,
+      get signal() {
+        return run.signal();
+      },
+    };
+  }
+
+  /** Made when first asked for: most handlers never do. */
+  signal() {
+    if (this.controller === undefined) {
+      this.controller = new AbortController();
+      const left = this.deadline - wallClock();
+      const early = left > 10_000 ? 1000 : left < 200 ? 20 : left / 10;
+      // Keeps the event loop alive: a handler that waits for nothing but the signal can settle.
+      if (!this.over) this.timer = setTimeout(() => this.#fire(), left > early ? left - early : 1);
+    }
+    return this.controller.signal;
+  }
+
+  #fire() {
+    abort(this.controller, new DOMException('the deadline of this invocation is near', 'TimeoutError'));
+  }
+
+  end() {
+    this.over = true;
+    if (this.timer !== undefined) clearTimeout(this.timer);
+  }
+}
+
+/** Answer for what runs now and never run again: the event loop's state is unknown. */
+function fail(what, description) {
+  finishLines();
+  if (current === LOADING && what === 'handler_error') problem(LOADED, 'load_error', description, '"ok":false');
+  else problem(ERROR, what, description, '"retire":true');
+  for (;;) receive(); // until the host ends it, or its stream
+}
+
+function onUncaught(thrown) {
+  const owner = execution();
+  if (current !== null && (owner === undefined || owner === current)) fail('handler_error', described(thrown));
+  tainted = true;
+  const { message, stack } = described(thrown);
+  log(owner, epoch + hrtime(), 'error', 'stderr', `uncaught after the run: ${stack ?? message}`);
+}
+
+function onBeforeExit() {
+  const message =
+    current === LOADING
+      ? 'the module never finishes loading: its top-level await waits for nothing that could still happen'
+      : 'the handler never settles: it waits for nothing that could still happen';
+  fail('never_settled', { message, stack: null });
+}
+
+const listeners = [
+  ['uncaughtException', onUncaught],
+  ['unhandledRejection', onUncaught],
+  ['beforeExit', onBeforeExit],
+  ['exit', finishLines],
+];
+
+/** Put our listeners first (again): process.removeAllListeners is anybody's to call. */
+function listen() {
+  for (let at = 0; at < 4; at++) {
+    const event = listeners[at][0];
+    const listener = listeners[at][1];
+    try {
+      const there = process._events[event];
+      if (there !== listener && there?.[0] !== listener) prependListener(event, listener);
+    } catch {
+      // User code broke the emitter: an uncaught error then ends the process, which the host sees.
+    }
+  }
+}
+
+function drain() {
+  try {
+    tick();
+  } catch (thrown) {
+    onUncaught(thrown); // a callback of process.nextTick threw, and its execution is still entered
+  }
+}
+
+/** Run what the run has left to do at once, above all report rejections it did not handle. */
+function settle() {
+  if (tick !== undefined) inExecution(undefined, drain);
+  finishLines();
+}
+
+function kindOf(value, json) {
+  if (json === undefined) {
+    if (value === undefined) return 'undefined';
+    return isObject(value) && typeof value === 'object' ? 'an object that JSON leaves out' : `a ${typeof value}`;
+  }
+  const first = json[0];
+  if (first === '[') return 'an array';
+  if (first === '"') return 'a string';
+  if (first === 'n') return 'null';
+  return first === 't' || first === 'f' ? 'a boolean' : 'a number';
+}
+
+function answer(run, value) {
+  let json, thrown;
+  let serialised = false;
+  try {
+    // Getters and toJSON are user code: what they print is this run's. They run once; from here on
+    // only the text counts, and the host looks at `ok` in it.
+    json = inExecution(run, jsonStringify, value);
+    serialised = true;
+  } catch (error) {
+    thrown = error;
+  }
+  settle();
+  close(run);
+  if (!serialised) {
+    const { message, stack } = described(thrown);
+    return invalid(`JSON cannot hold what handler returned: ${message}`, stack);
+  }
+  if (json === undefined || json[0] !== '{') return invalid(`handler returned ${kindOf(value, json)}, not an object`, null);
+  send(tainted ? RESULT_RETIRE : RESULT, withoutLoneSurrogates(json));
+}
+
+function invalid(message, stack) {
+  problem(ERROR, 'invalid_output', { message, stack }, `"retire":${tainted}`);
+}
+
+function refuse(run, thrown) {
+  const description = inExecution(run, described, thrown);
+  settle();
+  close(run);
+  problem(ERROR, 'handler_error', description, `"retire":${tainted}`);
+}
+
+function close(run) {
+  run.end();
+  current = null;
+}
+
+function replaceEnvironment(env) {
+  for (const key of Object.keys(process.env)) delete process.env[key];
+  for (const key of Object.keys(env)) process.env[key] = env[key];
+}
+
+function writeModule(file, source) {
+  const made = fs.mkdtempSync(path.join(os.tmpdir(), 'function-'));
+  const name = path.join(made, file);
+  fs.writeFileSync(name, source, { mode: 0o600, flag: 'wx' });
+  return name;
+}
+
+/** Find where a syntax error is: V8 keeps that to itself, the parser behind type stripping tells. */
+function locate(source) {
+  const emitWarning = process.emitWarning;
+  process.emitWarning = () => {}; // its being experimental is no news to the user
+  let said = '';
+  try {
+    stripTypeScriptTypes(source);
+  } catch (error) {
+    said = textOf(error, 'stack');
+  } finally {
+    process.emitWarning = emitWarning;
+  }
+  // ":line", up to three lines of source with carets under the place, an empty line.
+  const found = /^[^\n]*:(\d+)\n((?:[^\n]*\n){1,3}?)( *)\^+\n/.exec(said);
+  if (!found) return null;
+  return { line: Number(found[1]), column: found[3].length + 1, snippet: `${found[2]}${found[3]}^` };
+}
+
+function isSyntaxError(thrown) {
+  try {
+    return thrown instanceof SyntaxError;
+  } catch {
+    return false;
+  }
+}
+
+async function load({ source, file, env }) {
+  const name = writeModule(file, source);
+  const url = pathToFileURL(name).href;
+  folder = path.dirname(name) + path.sep;
+  folderUrl = pathToFileURL(folder).href;
+  replaceEnvironment(env);
+  process.argv = ['node', name];
+  listen();
+  current = LOADING;
+  let namespace;
+  try {
+    // An export named 'module.exports' would take the place of the namespace under require().
+    if (!source.includes('module.exports')) {
+      try {
+        namespace = require(name);
+      } catch (thrown) {
+        if (textOf(thrown, 'code') !== 'ERR_REQUIRE_ASYNC_MODULE') throw thrown;
+      }
+    }
+    if (!isNamespace(namespace)) namespace = await import(url);
+    handler = namespace.handler;
+  } catch (thrown) {
+    const description = described(thrown);
+    settle();
+    current = null;
+    // Thrown by user code, a SyntaxError (of JSON.parse, say) has frames of user code.
+    const duringCompile = isSyntaxError(thrown) && indexOf(description.stack ?? '', '\n    at ') === -1;
+    if (duringCompile) {
+      const found = locate(source);
+      if (found) {
+        const position = `${file}:${found.line}:${found.column}`;
+        description.message += ` (${position})`;
+        description.stack = `${position}\n${found.snippet}`;
+      }
+    }
+    return problem(LOADED, duringCompile ? 'syntax_error' : 'load_error', description, '"ok":false');
+  }
+  settle();
+  current = null;
+  if (typeof handler === 'function') return send(LOADED, '{"ok":true}');
+  const message =
+    handler !== undefined
+      ? `the module exports \`handler\`, but it is ${handler === null ? 'null' : `of type ${typeof handler}`}, not a function`
+      : 'the module has no export named `handler`; write `export async function handler(input, context) { … }`';
+  problem(LOADED, 'no_handler', { message, stack: null }, '"ok":false');
+}
+
+const NOWHERE = 'lowcode-faas:nowhere';
+
+/** Say whether Node accepts a module. It is compiled, but never run: one import cannot be found. */
+async function check({ source, file }) {
+  const name = writeModule(file, `${source}\nimport '${NOWHERE}';`);
+  let thrown;
+  try {
+    await import(pathToFileURL(name).href);
+  } catch (error) {
+    thrown = error;
+  } finally {
+    fs.rmSync(path.dirname(name), { recursive: true, force: true });
+  }
+  if (!isSyntaxError(thrown)) return send(CHECKED, '{"ok":true}');
+  const { line, column } = locate(source) ?? { line: null, column: null };
+  send(CHECKED, `{"ok":false,"code":"syntax_error","message":${quote(messageOf(thrown))},"line":${line},"column":${column}}`);
+}
+
+/**
+ * Take frames for ever. After a run the promise's own continuation answers and blocks in the next
+ * read, so that the event loop does not turn between runs: user code is frozen.
+ */
+async function serve() {
+  send(READY, `{"node":"${process.versions.node}","pid":${process.pid}}`);
+  for (;;) {
+    const kind = receive();
+    if (kind === RUN) {
+      const { context, input } = jsonParse(payload);
+      payload = '';
+      listen();
+      keepTime();
+      const run = (current = new Execution(context));
+      let value;
+      try {
+        // `await` looks up neither `then` of a genuine promise nor its species, as .then() would.
+        value = await inExecution(run, handler, input, run.context);
+      } catch (thrown) {
+        refuse(run, thrown);
+        continue;
+      }
+      answer(run, value);
+    } else if (kind === LOAD) await load(jsonParse(payload));
+    else if (kind === CHECK) await check(jsonParse(payload));
+    else exit(SOFTWARE_ERROR);
+  }
+}
+
+// `node -e` leaves these behind; in an ES module they would make CommonJS half work.
+for (const name of ['require', 'module', 'exports', '__filename', '__dirname']) delete globalThis[name];
+delete process._eval;
+process.argv = ['node'];
+process.execArgv = [];
+lazily('stdout', () => outputStream(1, stdout));
+lazily('stderr', () => outputStream(2, stderr));
+// Descriptor 0 may be the channel.
+lazily('stdin', () => new Readable({ read() { this.push(null); } }));
+replaceConsole();
+serve().catch(() => exit(SOFTWARE_ERROR));
