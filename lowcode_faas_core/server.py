@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FaasWorker", "gunicorn_settings", "serve"]
 
-#: Where ``create_app`` leaves the services in ``app.extensions``, for whoever must close them.
+#: As in ``services.py``, which the master does not import.
 SERVICES = "lowcode_faas_services"
 PR_SET_PDEATHSIG = 1
 #: Seconds a stopping worker gives cancelled runs to answer their callers.

@@ -1,0 +1,153 @@
+"""The composition root: builds everything one process needs from its environment, and closes it.
+
+Called after the fork, so that no socket, thread or sandbox is shared between serving processes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lowcode_faas_core.admission import Admission
+from lowcode_faas_core.configuration import PoolSettings
+from lowcode_faas_core.errors import FaasError
+from lowcode_faas_core.interfaces.launcher import Launcher
+from lowcode_faas_core.interfaces.runner import Runner
+from lowcode_faas_core.interfaces.storage import Storage
+from lowcode_faas_core.invoker import Invoker, LocalInvoker
+from lowcode_faas_core.limits import OperatorLimits
+from lowcode_faas_core.logs import LogRouter
+from lowcode_faas_core.model import Reuse
+from lowcode_faas_core.plugins import describe
+from lowcode_faas_core.readiness import Readiness
+from lowcode_faas_core.remote import RemoteInvoker
+from lowcode_faas_core.sandbox.runner import PooledRunner
+from lowcode_faas_core.sandbox.shelves import PoolCaps
+from lowcode_faas_core.startup import ProcessRole, Startup
+
+__all__ = ["SERVICES", "Services"]
+
+#: Where ``create_app`` leaves the services in ``app.extensions``, for whoever must close them.
+SERVICES = "lowcode_faas_services"
+
+
+@dataclass
+class Services:
+    """The built objects of one process; all of them are used by many threads at once."""
+
+    startup: Startup
+    storage: Storage
+    invoker: Invoker
+    limits: OperatorLimits
+    default_reuse: Reuse
+    #: What starts sandboxes here; none at a dispatcher with a worker, or with another runner.
+    launcher: Launcher | None
+    #: Closes everything, the newest first.
+    opened: contextlib.ExitStack
+
+    @classmethod
+    def build(
+        cls, environ: Mapping[str, str], role: ProcessRole, *, processes: int = 1
+    ) -> Services:
+        """Build what ``role`` needs; ``processes`` is how many share the service's caps.
+
+        Nothing stays open when this raises.
+
+        :raises StartError: with everything that is wrong.
+        """
+        startup = Startup.read(environ, role)
+        limits = OperatorLimits(startup.limits)
+        admission = Admission(startup.server.threads)
+        with contextlib.ExitStack() as opened:
+            storage = startup.registry.storage(environ)
+            opened.callback(storage.close)
+            launcher: Launcher | None = None
+            invoker: Invoker
+            if role is ProcessRole.DISPATCHER and startup.server.worker_url:
+                invoker = RemoteInvoker(
+                    startup.server.worker_url,
+                    startup.server.worker_token,
+                    storage,
+                    limits,
+                    admission,
+                )
+                opened.callback(invoker.close)
+            else:
+                logs = _logs(startup, opened)
+                found = startup.registry.runner(environ)
+                opened.callback(found.close)
+                if isinstance(found, Launcher):
+                    launcher = found
+                    caps = _caps(startup.pool.share(processes))
+                    runner: Runner = PooledRunner(launcher, caps, limits)
+                    opened.callback(runner.close)
+                else:
+                    runner = found
+                invoker = LocalInvoker(storage, runner, limits, admission, logs)
+                opened.callback(invoker.close)
+            return cls(
+                startup=startup,
+                storage=storage,
+                invoker=invoker,
+                limits=limits,
+                default_reuse=startup.pool.reuse,
+                launcher=launcher,
+                opened=opened.pop_all(),
+            )
+
+    def ready(self) -> Readiness:
+        """Tell whether invocations can be taken now; never raises."""
+        reasons = []
+        for check in (self.storage.check, self.invoker.check):
+            try:
+                check()
+            except FaasError as error:
+                reasons.append(error.detail)
+            except Exception as error:  # a plugin's own bug must not take the probe down
+                reasons.append(describe(error))
+        try:
+            sandboxes = self.invoker.stats()
+        except Exception as error:  # as above
+            return Readiness(ok=False, reasons=[*reasons, describe(error)])
+        return Readiness(ok=not reasons, reasons=reasons, sandboxes=sandboxes)
+
+    def notes(self) -> list[str]:
+        """Return what an operator should know at start: the isolation here, and what is not ready."""
+        notes = []
+        if self.launcher is not None:
+            isolation = self.launcher.isolation()
+            notes.append(f"isolation of user code: {isolation.summary}")
+            if not isolation.boundary:
+                notes.append(
+                    f"the runner {self.startup.backends.runner} is no boundary against hostile "
+                    "code: deploy only what you would run yourself"
+                )
+        readiness = self.ready()
+        notes.extend(f"not ready yet: {reason}" for reason in readiness.reasons)
+        return notes
+
+    def close(self) -> None:
+        """End every run and sandbox, deliver the last log lines, release all; may be repeated."""
+        self.opened.close()
+
+
+def _logs(startup: Startup, opened: contextlib.ExitStack) -> LogRouter | None:
+    sinks = startup.registry.sinks(startup.environ)
+    if not sinks:
+        return None
+    router = LogRouter(sinks)
+    opened.callback(router.close)
+    return router
+
+
+def _caps(share: PoolSettings) -> PoolCaps:
+    return PoolCaps(
+        instances=share.max_instances,
+        per_function=share.per_function,
+        stock=share.stock,
+        queue=share.queue,
+        queue_timeout_ns=share.queue_timeout_ms * 1_000_000,
+        idle_ttl_ns=int(share.idle_ttl_s * 1e9),
+        memory_bytes=None if share.memory_budget_mb is None else share.memory_budget_mb << 20,
+    )

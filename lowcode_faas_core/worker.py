@@ -1,0 +1,162 @@
+"""The worker's application: runs what dispatchers resolved, and answers with the verdict."""
+
+from __future__ import annotations
+
+import hmac
+import os
+import time
+from collections.abc import Mapping
+from typing import cast
+
+from flask import Blueprint, Flask, Response, current_app
+
+from lowcode_faas_core import __version__
+from lowcode_faas_core.api import operations, problems
+from lowcode_faas_core.api.answers import json_answer
+from lowcode_faas_core.api.bodies import Body
+from lowcode_faas_core.api.context import EXTENSION, ApiRequest, current_request
+from lowcode_faas_core.configuration import is_loopback
+from lowcode_faas_core.errors import (
+    Forbidden,
+    InvalidValue,
+    MalformedRequest,
+    Unauthenticated,
+    WorkerSkew,
+)
+from lowcode_faas_core.invoker import LocalInvoker
+from lowcode_faas_core.model import FunctionRef, Invocation
+from lowcode_faas_core.names import (
+    check_collection_path,
+    check_env,
+    check_execution_id,
+    check_function_name,
+    check_run_id,
+)
+from lowcode_faas_core.services import SERVICES, Services
+from lowcode_faas_core.startup import ProcessRole
+from lowcode_faas_core.wire import API_VERSION, VERSION_HEADER, RunRequest
+
+__all__ = ["create_app"]
+
+#: Room for ids, names and JSON's own characters beside input and env, in bytes.
+ENVELOPE_BYTES = 64 << 10
+#: Levels of env that a dispatcher merges: the root, eight collections, the function, the request.
+ENV_LEVELS = 11
+
+blueprint = Blueprint("worker", __name__)
+_body = Body(RunRequest)
+
+
+def create_app(environ: Mapping[str, str] = os.environ, *, processes: int = 1) -> Flask:
+    """Build the application and everything it stands on.
+
+    The caller closes ``app.extensions["lowcode_faas_services"]``.
+
+    :raises StartError: with everything that is wrong in the environment.
+    """
+    services = Services.build(dict(environ), ProcessRole.WORKER, processes=processes)
+    try:
+        app = Flask("lowcode_faas_core.worker", static_folder=None, template_folder=None)
+        app.request_class = ApiRequest
+        app.extensions[EXTENSION] = app.extensions[SERVICES] = services
+        app.url_map.merge_slashes = False
+        app.after_request(_sign)
+        problems.install(app)
+        app.register_blueprint(blueprint)
+        app.add_url_rule("/healthz", "healthz", operations.healthz)
+        app.add_url_rule("/readyz", "readyz", operations.readyz)
+        services.startup.registry.app_created(app)
+    except BaseException:
+        services.close()
+        raise
+    return app
+
+
+def _services() -> Services:
+    return cast(Services, current_app.extensions[SERVICES])
+
+
+def _sign(answer: Response) -> Response:
+    answer.headers[VERSION_HEADER] = str(API_VERSION)
+    answer.headers["X-Request-Id"] = current_request().request_id
+    return answer
+
+
+@blueprint.before_request
+def _authenticate() -> None:
+    server = _services().startup.server
+    request = current_request()
+    if server.worker_token:
+        scheme, _, shown = request.headers.get("Authorization", "").partition(" ")
+        expected = server.worker_token.encode()
+        given = shown.strip().encode("utf-8", "surrogateescape")
+        if scheme.lower() != "bearer" or not hmac.compare_digest(given, expected):
+            raise Unauthenticated("this worker answers those who show LOWCODE_FAAS_WORKER_TOKEN")
+    elif not server.allow_anonymous and not is_loopback(request.remote_addr or ""):
+        raise Forbidden("without LOWCODE_FAAS_WORKER_TOKEN this worker answers its own host only")
+    theirs = request.headers.get(VERSION_HEADER)
+    if theirs is not None and theirs != str(API_VERSION):
+        raise WorkerSkew(
+            f"the caller speaks version {theirs} of the internal API, this worker {API_VERSION}"
+        )
+
+
+@blueprint.get("/v1/info")
+def info() -> Response:
+    """Say what this worker is."""
+    startup = _services().startup
+    return json_answer(
+        {
+            "name": "lowcode-faas",
+            "role": startup.role.value,
+            "version": __version__,
+            "api": API_VERSION,
+            "storage": startup.backends.storage,
+            "runner": startup.backends.runner,
+        }
+    )
+
+
+@blueprint.post("/v1/run")
+def invoke() -> Response:
+    """Run a resolved invocation and answer with the verdict."""
+    services = _services()
+    bounds = services.limits.settings
+    body = _body.read(bounds.input_bytes + ENV_LEVELS * bounds.env_bytes + ENVELOPE_BYTES)
+    invocation = _invocation(services, body)
+    result = cast(LocalInvoker, services.invoker).run(invocation)
+    return json_answer(result, headers={"X-Lowcode-Faas-Status": result.status.value})
+
+
+def _invocation(services: Services, body: RunRequest) -> Invocation:
+    accepted_ns = time.monotonic_ns()
+    ref = FunctionRef(
+        check_collection_path(body.collection_path),
+        check_function_name(body.function_name, "/function_name"),
+    )
+    check_execution_id(body.execution_id)
+    check_run_id(body.run_id)
+    check_run_id(body.request_id, "/request_id")
+    check_env(body.env)
+    top_ms = services.limits.settings.max_timeout_ms
+    if not 0 < body.remaining_ms <= top_ms:
+        raise InvalidValue(f"remaining_ms must be above 0, at most {top_ms}", "/remaining_ms")
+    content = bytes(body.input)
+    if not content.startswith(b"{"):
+        raise InvalidValue("input must be an object", "/input")
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        raise MalformedRequest("input is not UTF-8") from error
+    return Invocation(
+        execution_id=body.execution_id,
+        run_id=body.run_id,
+        request_id=body.request_id,
+        deployment=services.storage.deployment_by_id(body.deployment_id, ref),
+        env=body.env,
+        request_env=body.request_env,
+        input=body.input,
+        accepted_ns=accepted_ns,
+        deadline_ns=accepted_ns + int(body.remaining_ms * 1e6),
+        traceparent=body.traceparent,
+    )
