@@ -1,0 +1,252 @@
+"""One running sandbox: a Node process behind a chain of commands, and the stream to it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from lowcode_faas_core.interfaces.launcher import End, Sandbox, Stream
+from lowcode_faas_process_runner import procfs
+
+__all__ = ["ProcessSandbox", "decode_exit"]
+
+_CHANNEL: Final = Stream.CHANNEL
+_TIMEVAL: Final = struct.Struct("@ll")
+#: A shell reports a child killed by signal n as exit code 128 + n.
+_SHELL_SIGNAL_BASE: Final = 128
+_LAST_SIGNAL: Final = 64
+
+
+def decode_exit(
+    *, outer: int, exact: int | None, behind_shell: bool
+) -> tuple[int | None, int | None]:
+    """Return exit code and signal, of which one is ``None``.
+
+    ``outer`` is the wait status of the process we started, ``exact`` that of Node itself where the
+    kernel gives it. Without it, and behind the namespace's init, an exit code of 129 to 192 is
+    taken for the signal a shell reports that way.
+    """
+    if exact is not None:
+        outer = exact
+    if os.WIFSIGNALED(outer):
+        return None, os.WTERMSIG(outer)
+    code = os.WEXITSTATUS(outer)
+    if (
+        exact is None
+        and behind_shell
+        and _SHELL_SIGNAL_BASE < code <= _SHELL_SIGNAL_BASE + _LAST_SIGNAL
+    ):
+        return None, code - _SHELL_SIGNAL_BASE
+    return code, None
+
+
+class ProcessSandbox(Sandbox):
+    """A process we started (``pid``, the chain's outermost), Node somewhere below it, and pipes.
+
+    ``release`` is called once, when the end is confirmed, from the thread that confirmed it; it
+    answers whether the memory limit ended the sandbox.
+    """
+
+    mixed = False
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        token: bytes,
+        pid: int,
+        channel: socket.socket,
+        stdout: int,
+        stderr: int,
+        release: Callable[[ProcessSandbox], bool],
+    ) -> None:
+        self.name = name
+        self.token = token
+        self.pid = pid
+        #: Node's pid as this host counts, once it has spoken.
+        self.node_pid: int | None = None
+        #: Set by the watch over resident memory when it had to kill.
+        self.over_memory = False
+        self._channel = channel
+        self._outputs = ((stdout, Stream.STDOUT), (stderr, Stream.STDERR))
+        self._release = release
+        # Descriptors of processes, the outermost first. They name a process even when its pid is
+        # used again, and are readable once it has ended.
+        self._processes = [os.pidfd_open(pid)]
+        self._node_fd: int | None = None
+        self._init_fd: int | None = None
+        self._status_fd: int | None = None
+        self._clock: int | None = None
+        self._outer_status: int | None = None
+        self._lock = threading.Lock()
+        self._end: End | None = None
+        self._descriptor = channel.fileno()
+        # Bound once: both are called for every request.
+        self._receive = channel.recv
+        self.write = channel.send  # type: ignore[method-assign, assignment]
+
+    def identify(self, node_pid: int, *, behind_init: bool) -> None:
+        """Take Node's pid, learned from its first message, while it surely lives.
+
+        :raises OSError: when it has ended meanwhile.
+        """
+        init_pid = procfs.parent(node_pid) if behind_init else None
+        with self._lock:
+            if node_pid != self.pid:
+                self._node_fd = os.pidfd_open(node_pid)
+                self._processes.append(self._node_fd)
+            if init_pid is not None and init_pid != self.pid:
+                self._init_fd = os.pidfd_open(init_pid)
+                self._processes.append(self._init_fd)
+            # Kept open: it goes on naming this very process, and saves an open for each run.
+            self._status_fd = os.open(f"/proc/{node_pid}/status", os.O_RDONLY | os.O_CLOEXEC)
+            self.node_pid = node_pid
+            self._clock = procfs.cpu_clock(node_pid)
+
+    def fileno(self) -> int:
+        """Return the channel's descriptor."""
+        return self._descriptor
+
+    def read(self, size: int) -> tuple[Stream, bytes]:
+        """Return bytes of the channel; raw output has pipes of its own."""
+        try:
+            return _CHANNEL, self._receive(size)
+        except ConnectionResetError:
+            return _CHANNEL, b""
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Write what fits; every instance replaces this by its socket's own method."""
+        raise NotImplementedError
+
+    def receive_timeout(self, seconds: float) -> None:
+        """Set the kernel's own timeouts, so that a quick answer needs no poll before the read."""
+        if seconds <= 0:
+            self._channel.setblocking(False)
+            return
+        # All zeros would mean for ever.
+        micros = max(1, int(seconds * 1_000_000))
+        value = _TIMEVAL.pack(*divmod(micros, 1_000_000))
+        self._channel.setblocking(True)
+        self._channel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
+        self._channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, value)
+
+    def outputs(self) -> Sequence[tuple[int, Stream]]:
+        """Return the pipes of stdout and stderr."""
+        return self._outputs
+
+    def shutdown(self) -> None:
+        """Close the conversation; the descriptors stay until the end is confirmed."""
+        with contextlib.suppress(OSError):
+            self._channel.shutdown(socket.SHUT_RDWR)
+
+    def kill(self) -> None:
+        """Kill the namespace's init, and with it everything inside, or else the whole session."""
+        with self._lock:
+            if self._end is not None:
+                return
+            if self._init_fd is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(self._init_fd, signal.SIGKILL)
+                return
+            if self._outer_status is None:
+                # Not reaped yet, so the number still means this process group.
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self.pid, signal.SIGKILL)
+
+    def ended(self, timeout_s: float) -> End | None:
+        """Return how it ended, once every process of the chain has; reaps the outermost."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            with self._lock:
+                if self._end is not None:
+                    return self._end
+                waiting = self._still_running()
+                if not waiting:
+                    self._end = self._finish()
+                    return self._end
+                # A duplicate, so that a thread that confirms the end first cannot close it away.
+                watched = os.dup(waiting[0])
+            left = deadline - time.monotonic()
+            try:
+                if left <= 0:
+                    return None
+                poll = select.poll()
+                poll.register(watched, select.POLLIN)
+                poll.poll(left * 1000)
+            finally:
+                os.close(watched)
+
+    def cpu_ns(self) -> int | None:
+        """Return the CPU time of Node's threads; a child of user code is not counted."""
+        if self._clock is None or self._end is not None:
+            return None
+        try:
+            return time.clock_gettime_ns(self._clock)
+        except OSError:
+            return None
+
+    def peak_rss(self) -> int | None:
+        """Return the peak of Node's resident memory; about 3 µs."""
+        if self._status_fd is None:
+            return None
+        try:
+            status = os.pread(self._status_fd, 4096, 0)
+        except OSError:
+            return None
+        at = status.find(b"VmHWM:")
+        if at < 0:
+            return None
+        return int(status[at + 6 : status.index(b"kB", at)]) * 1024
+
+    def _still_running(self) -> list[int]:
+        poll = select.poll()
+        for descriptor in self._processes:
+            poll.register(descriptor, select.POLLIN)
+        over = {descriptor for descriptor, _ in poll.poll(0)}
+        if self._outer_status is None and self._processes[0] in over:
+            # By the descriptor of this one child: other children of the service are not ours.
+            result = os.waitid(os.P_PIDFD, self._processes[0], os.WEXITED | os.WNOHANG)
+            if result is not None:
+                self._outer_status = (
+                    result.si_status << 8
+                    if result.si_code == os.CLD_EXITED
+                    else result.si_status & 0x7F
+                )
+        running = [descriptor for descriptor in self._processes if descriptor not in over]
+        if not running and self._init_fd is None and self._holders_left():
+            # Killed before Node had spoken: nobody told the init's pid. Its end shows in the pipe.
+            return [self._outputs[0][0]]
+        return running
+
+    def _holders_left(self) -> bool:
+        """Tell whether a process of the chain still holds the writing end of stdout."""
+        if self.node_pid is not None:
+            return False
+        poll = select.poll()
+        poll.register(self._outputs[0][0], 0)
+        return not any(events & select.POLLHUP for _, events in poll.poll(0))
+
+    def _finish(self) -> End:
+        exact = procfs.exit_status(self._node_fd) if self._node_fd is not None else None
+        assert self._outer_status is not None  # noqa: S101  # every process was over
+        code, number = decode_exit(
+            outer=self._outer_status, exact=exact, behind_shell=self._init_fd is not None
+        )
+        out_of_memory = self._release(self)
+        self._channel.close()
+        for descriptor, _ in self._outputs:
+            os.close(descriptor)
+        for descriptor in self._processes:
+            os.close(descriptor)
+        status_fd, self._status_fd = self._status_fd, None
+        if status_fd is not None:
+            os.close(status_fd)
+        return End(exit_code=code, signal=number, out_of_memory=out_of_memory or self.over_memory)
