@@ -184,7 +184,7 @@ class RemoteInvoker(Invoker):
         if answer.status == 200:
             try:
                 result = decode_result(answer.data)
-            except msgspec.DecodeError as error:
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 self._check_version(answer.headers)
                 raise WorkerLost(
                     f"the worker's answer to execution {invocation.execution_id} cannot be read"
@@ -196,7 +196,7 @@ class RemoteInvoker(Invoker):
         self._check_version(answer.headers)
         try:
             problem = decode_problem(answer.data)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             problem = None
         if problem is None or not problem.code:
             if answer.status == 503:  # a balancer without a worker says no more than that

@@ -108,7 +108,7 @@ def _of_result(payload: bytes, *, reusable: bool) -> Verdict:
         value: Any = _decode_any(payload)
     except RecursionError:
         return _invalid("the output is nested too deeply", reusable=reusable)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return _invalid(f"the output is not JSON: {error}", reusable=reusable)
     if not isinstance(value, dict):
         return _invalid(f"handler returned {_kind_of(value)}, not an object", reusable=reusable)
@@ -143,7 +143,7 @@ def _of_error(payload: bytes, phase: Phase) -> Verdict:
     try:
         frame = _decode_error(payload)
         status, code = known.get(frame.code) or _RUN_ERRORS[frame.code]
-    except (msgspec.DecodeError, RecursionError, KeyError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError) as error:
         raise ProtocolError("an error frame that cannot be read") from error
     reusable = phase is Phase.RUN and not frame.retire and code is not ErrorCode.NEVER_SETTLED
     return _failure(status, code, frame.message, phase, stack=frame.stack, reusable=reusable)
