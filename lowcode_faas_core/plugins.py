@@ -49,7 +49,7 @@ HOOKS: tuple[str, ...] = tuple(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Role:
     """What a plugin is selected for: its name for people, and hooks one of which it must have."""
 
@@ -211,6 +211,15 @@ class PluginRegistry:
     def sinks(self, environ: Mapping[str, str]) -> dict[str, LogSink]:
         """Build the log sinks, by the name the operator gave each."""
         return {each.name: self._build(each, environ) for each in self.selected(SINK)}
+
+    def executions(self, environ: Mapping[str, str]) -> ExecutionStore | None:
+        """Build the store of executions; ``None`` when none is selected."""
+        selected = self.selected(EXECUTIONS)
+        return cast(ExecutionStore, self._build(selected[0], environ)) if selected else None
+
+    def fetchers(self, environ: Mapping[str, str]) -> list[SourceFetcher]:
+        """Build the source fetchers, in the order the variable names them."""
+        return [self._build(each, environ) for each in self.selected(FETCHER)]
 
     def _build(self, plugin: Plugin, environ: Mapping[str, str]) -> Any:
         role = plugin.selection.role

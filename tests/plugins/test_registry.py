@@ -11,7 +11,17 @@ from lowcode_faas_core.catalogue import OUR_PLUGINS, Catalogue
 from lowcode_faas_core.errors import ConfigurationError, PluginError
 from lowcode_faas_core.interfaces.log_sink import LogSink
 from lowcode_faas_core.interfaces.storage import Storage
-from lowcode_faas_core.plugins import FURTHER, RUNNER, SINK, STORAGE, PluginRegistry, Selection
+from lowcode_faas_core.plugins import (
+    EXECUTIONS,
+    FETCHER,
+    FURTHER,
+    RUNNER,
+    SINK,
+    STORAGE,
+    PluginRegistry,
+    Role,
+    Selection,
+)
 from lowcode_faas_core.testing.memory_storage import MemoryStorage
 
 Install = Callable[..., str]
@@ -269,6 +279,47 @@ def test_factories_are_addressed_never_broadcast(install: Install) -> None:
     )
     # Then the one that the variable names is asked
     assert found.storage({}).environ == {}  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("hook", "role", "module", "abstract"),
+    [
+        ("lowcode_faas_storage", STORAGE, "storage", "Storage"),
+        ("lowcode_faas_launcher", RUNNER, "launcher", "Launcher"),
+        ("lowcode_faas_runner", RUNNER, "runner", "Runner"),
+        ("lowcode_faas_log_sink", SINK, "log_sink", "LogSink"),
+        ("lowcode_faas_execution_store", EXECUTIONS, "executions", "ExecutionStore"),
+        ("lowcode_faas_source_fetcher", FETCHER, "source", "SourceFetcher"),
+    ],
+)
+def test_each_factory_builds_an_object_of_its_role(
+    install: Install, hook: str, role: Role, module: str, abstract: str
+) -> None:
+    source = f"""
+from lowcode_faas_core.hookspecs import hookimpl
+from lowcode_faas_core.interfaces.{module} import {abstract}
+
+methods = dict.fromkeys({abstract}.__abstractmethods__, lambda *given: None)
+Built = type("Built", ({abstract},), methods)
+
+@hookimpl
+def {hook}(environ):
+    return Built()
+"""
+    install("role-plugin", source, "role")
+    found = PluginRegistry([Selection("LOWCODE_FAAS_X", role, ("role",))])
+    build = {
+        STORAGE: found.storage,
+        RUNNER: found.runner,
+        SINK: lambda environ: found.sinks(environ)["role"],
+        EXECUTIONS: found.executions,
+        FETCHER: lambda environ: found.fetchers(environ)[0],
+    }
+    assert type(build[role]({})).__mro__[1].__name__ == abstract
+
+
+def test_no_execution_store_is_a_choice() -> None:
+    assert PluginRegistry([]).executions({}) is None
 
 
 SETTINGS = """

@@ -1,0 +1,117 @@
+"""Imports go one way: a module imports only from groups before its own, and never in a circle."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+#: The groups in order; a name stands for the module, or for every module of the package.
+ORDER = (
+    "errors",
+    "ids model names",
+    "paging settings",
+    "configuration",
+    "interfaces",
+    "hookspecs",
+    "catalogue plugins",
+    "admission environment limits sources",
+    "sandbox logs",
+    "invoker",
+    "wire remote readiness startup",
+    "services",
+    "api",
+    "dispatcher worker",
+    "preflight server",
+    "cli",
+)
+PACKAGE = "lowcode_faas_core"
+RANKS = {name: rank for rank, group in enumerate(ORDER) for name in group.split()}
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Return the modules of ours that a file imports, wherever in it the import stands."""
+    return _imported(ast.parse(path.read_text()))
+
+
+def _imported(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            if node.module == PACKAGE:
+                yield from (f"{PACKAGE}.{alias.name}" for alias in node.names)
+            elif node.module.startswith(f"{PACKAGE}."):
+                yield node.module
+        elif isinstance(node, ast.Import):
+            yield from (a.name for a in node.names if a.name.startswith(f"{PACKAGE}."))
+
+
+def at_runtime(path: Path) -> set[str]:
+    """Return what is imported when the module runs: not what only annotations need."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = [ast.Pass()]
+    return set(_imported(tree))
+
+
+def core_modules(root: Path) -> list[Path]:
+    return [
+        path
+        for path in sorted((root / PACKAGE).rglob("*.py"))
+        if path.relative_to(root / PACKAGE).parts[0] not in ("testing", "__init__.py")
+    ]
+
+
+def group_of(module: str) -> str:
+    return module.split(".")[1]
+
+
+def test_every_module_has_its_place(root: Path) -> None:
+    places = {
+        path.relative_to(root / PACKAGE).parts[0].removesuffix(".py") for path in core_modules(root)
+    }
+    assert places <= set(RANKS), f"give these a place in ORDER: {sorted(places - set(RANKS))}"
+
+
+def test_imports_go_one_way(root: Path) -> None:
+    wrong = []
+    for path in core_modules(root):
+        own = path.relative_to(root / PACKAGE).parts[0].removesuffix(".py")
+        for module in imported(path):
+            target = group_of(module)
+            if target in RANKS and RANKS[target] > RANKS[own]:
+                wrong.append(f"{path.relative_to(root)} imports {module}")
+            elif target == "testing":
+                wrong.append(f"{path.relative_to(root)} imports the test kit")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_nothing_imports_in_a_circle(root: Path) -> None:
+    graph: dict[str, set[str]] = {}
+    for path in core_modules(root):
+        parts = path.relative_to(root).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        graph[name] = at_runtime(path) - {name}
+    done: set[str] = set()
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, " -> ".join((*trail, name))
+        if name in done:
+            return
+        for target in sorted(graph.get(name, ())):
+            visit(target, (*trail, name))
+        done.add(name)
+
+    for name in graph:
+        visit(name, ())
+
+
+def test_plugins_know_the_core_by_its_public_modules_only(root: Path) -> None:
+    private = ("services", "api", "dispatcher", "worker", "server", "cli", "preflight")
+    wrong = [
+        f"{path.relative_to(root)} imports {module}"
+        for path in sorted((root / "plugins").glob("*/lowcode_faas_*/**/*.py"))
+        for module in imported(path)
+        if group_of(module) in private
+    ]
+    assert not wrong, "\n".join(wrong)
