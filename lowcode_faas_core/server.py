@@ -137,9 +137,9 @@ def start_lines(server: ServerSettings, pool: PoolSettings, role: ProcessRole) -
     ]
     if role is ProcessRole.WORKER or not server.worker_url:
         lines.append(
-            f"sandboxes {pool.max_instances} ({share.max_instances} a worker), "
-            f"stock {pool.stock} ({share.stock} a worker), "
-            f"queue {pool.queue} ({share.queue} a worker)"
+            f"of the service, and of each worker: sandboxes {pool.max_instances}, "
+            f"{share.max_instances}; stock {pool.stock}, {share.stock}; "
+            f"queue {pool.queue}, {share.queue}"
         )
     else:
         lines.append(f"invocations go to the worker at {server.worker_url}")

@@ -119,10 +119,7 @@ class Services:
             isolation = self.launcher.isolation()
             notes.append(f"isolation of user code: {isolation.summary}")
             if not isolation.boundary:
-                notes.append(
-                    f"the runner {self.startup.backends.runner} is no boundary against hostile "
-                    "code: deploy only what you would run yourself"
-                )
+                notes.append("deploy only code that you would run on this machine yourself")
         readiness = self.ready()
         notes.extend(f"not ready yet: {reason}" for reason in readiness.reasons)
         return notes

@@ -15,4 +15,4 @@ def node_path() -> Path:
 
 
 if __name__ == "__main__":
-    print(node_path())  # noqa: T201
+    print(node_path())

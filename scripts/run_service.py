@@ -27,8 +27,9 @@ DEFAULTS = {
     "LOWCODE_FAAS_LISTEN": "127.0.0.1:8080",
     "LOWCODE_FAAS_STORAGE": "files",
     "LOWCODE_FAAS_RUNNER": "process",
-    "LOWCODE_FAAS_FILES_KEEP_VERSIONS": "20",
 }
+#: Only with the storage it belongs to: elsewhere it would be an unknown variable.
+FILES_DEFAULTS = {"LOWCODE_FAAS_FILES_KEEP_VERSIONS": "20"}
 #: Seconds until the guide stops waiting; a first start compiles the Python of every package.
 READY_S = 60.0
 PR_SET_PDEATHSIG = 1
@@ -62,7 +63,7 @@ class Api:
 
 def say(text: str) -> None:
     """Print at once: what is printed here is read while the service runs on."""
-    print(text, flush=True)  # noqa: T201
+    print(text, flush=True)
 
 
 def env_beside(path: Path) -> dict[str, str]:
@@ -132,12 +133,19 @@ def guide(url: str) -> None:
     say("\nCtrl-C ends the service.")
 
 
+def set_defaults(values: dict[str, str]) -> None:
+    """Set what the environment leaves open; an empty variable counts as not set."""
+    for name, value in values.items():
+        if not os.environ.get(name):
+            os.environ[name] = value
+
+
 def main() -> None:
     """Start the guide, then become the service."""
     os.chdir(ROOT)
-    for name, value in DEFAULTS.items():
-        if not os.environ.get(name):
-            os.environ[name] = value
+    set_defaults(DEFAULTS)
+    if os.environ["LOWCODE_FAAS_STORAGE"] == "files":
+        set_defaults(FILES_DEFAULTS)
     try:
         host, port = read(os.environ, ServerSettings).listen
     except ConfigurationError:
@@ -152,7 +160,7 @@ def main() -> None:
             guide(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
         sys.exit()
     command = Path(sys.executable).with_name("lowcode-faas")
-    os.execv(command, [str(command), "dispatcher"])  # noqa: S606
+    os.execv(command, [str(command), "dispatcher"])
 
 
 if __name__ == "__main__":

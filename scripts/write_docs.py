@@ -62,7 +62,7 @@ def main() -> None:
     stale = [path for path, text in pages.items() if not path.exists() or path.read_text() != text]
     if "--check" in sys.argv[1:]:
         for path in stale:
-            print(f"{path.relative_to(ROOT)} is out of date; run make docs")  # noqa: T201
+            print(f"{path.relative_to(ROOT)} is out of date; run make docs")
         raise SystemExit(bool(stale))
     for path in stale:
         path.write_text(pages[path])
