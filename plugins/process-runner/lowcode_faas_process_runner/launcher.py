@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 import secrets
-import select
-import shutil
 import socket
-import struct
-import tempfile
 import threading
 import time
 from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -21,142 +20,180 @@ from lowcode_faas_core.errors import RunnerUnavailable
 from lowcode_faas_core.interfaces.launcher import Isolation, Launcher
 from lowcode_faas_core.model import SandboxLimits
 from lowcode_faas_core.sandbox.loader import LOADER, bootstrap
-from lowcode_faas_core.sandbox.protocol import (
-    TOKEN_BYTES,
-    FrameDecoder,
-    Kind,
-    ProtocolError,
-    greeting,
-)
-from lowcode_faas_process_runner.command import command
+from lowcode_faas_core.sandbox.protocol import TOKEN_BYTES, greeting
+from lowcode_faas_process_runner.cgroups import Cgroups, Group
+from lowcode_faas_process_runner.command import OWN_PROCESSES, command
+from lowcode_faas_process_runner.handshake import NotReady, await_ready
+from lowcode_faas_process_runner.housekeeping import Housekeeper
 from lowcode_faas_process_runner.layers import Layers, detect
+from lowcode_faas_process_runner.leases import Leases
 from lowcode_faas_process_runner.node import NodeFinder
 from lowcode_faas_process_runner.sandbox import ProcessSandbox
 from lowcode_faas_process_runner.settings import ProcessSettings
-from lowcode_faas_process_runner.spawner import Order, Spawner
+from lowcode_faas_process_runner.spawner import Order, Spawner, discard
 
 __all__ = ["ProcessLauncher"]
 
-#: User ids of one serving process: base + its pid times this + a number that is free.
+#: User ids of one serving process: the base, its pid times this, and a number that is free.
 _UIDS: Final = 256
-_CREDENTIALS: Final = struct.Struct("@iii")
 #: How long a start that failed waits for what it had begun to end.
 _ABANDON_S: Final = 2.0
 #: The chain's shell gives the numbers below to the channel and to its own redirections.
 _FIRST_INHERITED: Final = 20
-_READY_BYTES: Final = 4096
+#: Between two looks whether a sandbox has entered its cgroups.
+_GROUP_POLL_S: Final = 0.0005
+_PRIVATE_TMP: Final = "/tmp"  # noqa: S108  # the sandbox's own, mounted for it alone
+
+
+@dataclass
+class _Held:
+    """What one sandbox has of the launcher, until its end is confirmed."""
+
+    name: str
+    uid: int | None = None
+    folder: str | None = None
+    group: Group | None = None
+
+
+@dataclass(frozen=True)
+class _Means:
+    """What this machine offers, found out once."""
+
+    layers: Layers
+    cgroups: Cgroups
+    loader: str
+    bootstrap: bytes
 
 
 class ProcessLauncher(Launcher):
-    """See :class:`Launcher`. Opens nothing and starts no thread before its first start."""
+    """See :class:`Launcher`. Opens nothing and starts no thread before its first start.
+
+    ``layers`` and ``cgroups`` stand in for what would be found on this machine, ``source`` for the
+    core's bootstrap.
+    """
 
     def __init__(
         self,
         settings: ProcessSettings,
         environ: Mapping[str, str],
         *,
-        bootstrap: bytes | None = None,
-        loader: str | None = None,
         layers: Layers | None = None,
+        cgroups: Cgroups | None = None,
+        source: bytes | None = None,
+        leases: Leases | None = None,
     ) -> None:
         self._settings = settings
         self._nodes = NodeFinder(settings.node_bin, environ)
         # User code gets its own variables later; of the service's only the time zone passes.
         self._environ = {"TZ": environ["TZ"]} if environ.get("TZ") else {}
-        self._bootstrap = bootstrap
-        self._loader = loader
-        self._layers = layers
+        self._given = (layers, cgroups, source)
+        self._means: _Means | None = None
+        self._leases = leases or Leases()
         self._spawner = Spawner()
+        self._housekeeper = Housekeeper()
         self._lock = threading.Lock()
+        self._finding = threading.Lock()
         self._free_uids = list(range(_UIDS - 1, -1, -1))
-        self._started = 0
-        self._held: dict[str, tuple[int | None, str | None]] = {}
+        self._numbers = itertools.count(1)
         self._node_fds: dict[str, int] = {}
 
     def start(self, limits: SandboxLimits, deadline_ns: int) -> ProcessSandbox:
-        """Start a sandbox; its own thread spawns it, the caller's waits for ``ready``."""
-        node = self._nodes.find()
-        layers = self._known_layers()
-        source, loader = self._sources()
+        """Start a sandbox: one thread spawns them all, the caller's waits for ``ready``."""
+        means = self._find_means()
         token = secrets.token_bytes(TOKEN_BYTES)
-        uid = self._take_uid(layers)
-        folder: str | None = None
+        held = _Held(f"{self._leases.owner}-{next(self._numbers)}")
         try:
-            folder = None if layers.private_tmp else self._make_folder(uid)
-            place = folder or "/tmp"  # noqa: S108  # the sandbox's own, mounted for it alone
-            node_fd = self._node_descriptor(node.path)
-            argv = command(
-                layers,
-                node,
-                f"/proc/self/fd/{node_fd}",
-                limits,
-                loader,
-                folder=place,
-                uid=uid,
-                limit_processes=layers.own_uid,
-            )
-            environ = {**self._environ, "HOME": place, "TMPDIR": place}
-            sandbox = self._spawn(argv, environ, folder or "/", node_fd, token, uid, folder)
+            sandbox, channel = self._spawn(means, held, limits, token, deadline_ns)
+        except OSError as error:
+            self._give_back(held)
+            raise RunnerUnavailable(f"a sandbox cannot be started: {error.strerror}") from error
         except BaseException:
-            self._give_back(uid, folder)
+            self._give_back(held)
             raise
         try:
-            self._await_ready(sandbox, greeting(token, source), deadline_ns, layers)
+            hello = greeting(token, means.bootstrap)
+            node_pid = await_ready(channel, token, hello, deadline_ns)
+            sandbox.identify(node_pid, behind_init=means.layers.pid_namespace)
+            _await_group(held.group, node_pid, deadline_ns)
+        except (NotReady, OSError) as error:
+            said = self._abandon(sandbox)
+            reason = f"a sandbox did not get ready: {error}" + (f" ({said})" if said else "")
+            raise RunnerUnavailable(reason) from error
         except BaseException:
-            sandbox.shutdown()
-            sandbox.kill()
-            sandbox.ended(_ABANDON_S)
+            self._abandon(sandbox)
             raise
+        if "memory" not in means.cgroups.parents:
+            self._housekeeper.watch(sandbox, limits.memory_mb << 20)
         return sandbox
 
     def adopt_orphans(self) -> int:
-        """Return 0: the kernel ends every sandbox with its serving process."""
-        return 0
+        """Remove groups and folders of launchers that are gone, with any process still in them."""
+        cgroups = self._find_means().cgroups
+        found: set[str] = set()
+        with self._leases.abandoned() as owners:
+            for owner in owners:
+                found |= cgroups.remove_owned(owner) | self._leases.remove_folders(owner)
+        return len(found)
 
     def isolation(self) -> Isolation:
-        """Say which layers hold here."""
-        layers = self._known_layers()
-        features = {"node-permission", "heap-limit", "no-new-privileges"}
-        if layers.pid_namespace:
-            features.add("pid-namespace")
-        if layers.own_uid:
-            features.add("own-uid")
-        if layers.private_tmp:
-            features.add("private-tmp")
+        """Say which layers hold here, and that they are no boundary against hostile code."""
+        means = self._find_means()
+        layers, groups = means.layers, means.cgroups.parents
+        parts = {
+            "pid-namespace": layers.pid_namespace,
+            "own-uid": layers.own_uid,
+            "shared-uid": layers.shared_uid is not None,
+            "private-tmp": layers.private_tmp,
+            "memory-cgroup": "memory" in groups,
+            "memory-watch": "memory" not in groups,
+            "pids-limit": "pids" in groups or layers.own_uid,
+            "cpu-quota": "cpu" in groups,
+            "node-permission": True,
+        }
+        features = [name for name, holds in parts.items() if holds]
+        absent = [
+            name
+            for name in ("pid-namespace", "own-uid", "private-tmp", "memory-cgroup", "cpu-quota")
+            if name not in features
+        ]
+        summary = "local processes with " + ", ".join(features)
+        if absent:
+            summary += "; without " + ", ".join(absent)
         return Isolation(
-            "processes of this machine, for trusted code: " + ", ".join(sorted(features)),
-            frozenset(features),
+            f"{summary}; not a boundary against hostile code", frozenset(features), boundary=False
         )
 
     def check(self) -> None:
-        """Find Node and the tools; both are remembered."""
+        """Find Node and the tools; what was found once is not tried again."""
         self._nodes.find()
-        self._known_layers()
-        self._sources()
+        self._find_means()
 
     def close(self) -> None:
-        """End the spawner's thread."""
+        """End both threads and remove what is left on disk."""
         self._spawner.close()
+        self._housekeeper.close()
+        self._leases.release()
         with self._lock:
             descriptors = list(self._node_fds.values())
             self._node_fds.clear()
         for descriptor in descriptors:
             os.close(descriptor)
 
-    def _known_layers(self) -> Layers:
-        with self._lock:
-            if self._layers is None:
-                self._layers = detect(self._settings.uid_base)
-            return self._layers
-
-    def _sources(self) -> tuple[bytes, str]:
-        if self._bootstrap is None:
-            self._bootstrap = bootstrap()
-        if self._loader is None:
-            self._loader = LOADER
-        return self._bootstrap, self._loader
+    def _find_means(self) -> _Means:
+        if self._means is None:
+            with self._finding:
+                if self._means is None:
+                    layers, cgroups, source = self._given
+                    self._means = _Means(
+                        layers or detect(self._settings.uid_base),
+                        cgroups or Cgroups.find(),
+                        LOADER,
+                        source or bootstrap(),
+                    )
+        return self._means
 
     def _node_descriptor(self, path: str) -> int:
+        """Return an open descriptor of Node: after the uid drop its folder may be out of reach."""
         with self._lock:
             descriptor = self._node_fds.get(path)
             if descriptor is None:
@@ -167,124 +204,131 @@ class ProcessLauncher(Launcher):
 
     def _take_uid(self, layers: Layers) -> int | None:
         if not layers.own_uid:
-            return None
+            return layers.shared_uid
         with self._lock:
             if not self._free_uids:
-                raise RunnerUnavailable(f"a serving process has {_UIDS} sandboxes at most")
-            # Distinct over all serving processes without a lock: pids are, below 2^22.
-            return self._settings.uid_base + (os.getpid() * _UIDS + self._free_uids.pop())
-
-    def _make_folder(self, uid: int | None) -> str:
-        folder = os.path.realpath(tempfile.mkdtemp(prefix="lowcode-faas-"))
-        if uid is not None:
-            os.chown(folder, uid, uid)
-        return folder
-
-    def _give_back(self, uid: int | None, folder: str | None) -> None:
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-        if uid is not None:
-            with self._lock:
-                self._free_uids.append((uid - self._settings.uid_base) % _UIDS)
+                raise RunnerUnavailable(
+                    f"a serving process can have {_UIDS} sandboxes; raise LOWCODE_FAAS_WORKERS"
+                )
+            # Distinct over all serving processes without a lock: pids are, and below 2^22.
+            return self._settings.uid_base + os.getpid() * _UIDS + self._free_uids.pop()
 
     def _spawn(
         self,
-        argv: list[str],
-        environ: dict[str, str],
-        cwd: str,
-        node_fd: int,
+        means: _Means,
+        held: _Held,
+        limits: SandboxLimits,
         token: bytes,
-        uid: int | None,
-        folder: str | None,
-    ) -> ProcessSandbox:
+        deadline_ns: int,
+    ) -> tuple[ProcessSandbox, socket.socket]:
+        layers = means.layers
+        node = self._nodes.find()
+        self._leases.acquire()
+        held.uid = self._take_uid(layers)
+        if not layers.private_tmp:
+            held.folder = self._leases.make_folder(held.name, held.uid)
+        held.group = means.cgroups.create(held.name, limits, OWN_PROCESSES)
+        folder = held.folder or _PRIVATE_TMP
+        node_fd = self._node_descriptor(node.path)
+        argv = command(
+            layers,
+            node,
+            f"/proc/self/fd/{node_fd}",
+            limits,
+            means.loader,
+            folder=folder,
+            uid=held.uid,
+            groups=held.group.paths,
+            limit_processes=layers.own_uid and "pids" not in means.cgroups.parents,
+        )
+        environ = {**self._environ, "HOME": folder, "TMPDIR": folder}
         with contextlib.ExitStack() as on_failure:
-            host, theirs = socket.socketpair()
-            with theirs:
-                on_failure.callback(host.close)
-                host.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-                out_read, out_write = os.pipe()
-                err_read, err_write = os.pipe()
-                on_failure.callback(os.close, out_read)
-                on_failure.callback(os.close, err_read)
-                os.set_blocking(out_read, False)
-                os.set_blocking(err_read, False)
-                try:
-                    pid = self._spawner.spawn(
-                        Order(argv, environ, cwd, theirs.fileno(), out_write, err_write, (node_fd,))
-                    )
-                except OSError as error:
-                    raise RunnerUnavailable(f"a sandbox cannot be started: {error}") from error
-                finally:
-                    os.close(out_write)
-                    os.close(err_write)
+            channel, theirs = socket.socketpair()
+            on_failure.callback(channel.close)
+            # Before Node can speak: the kernel notes the sender as a message is sent.
+            channel.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+            stdout, stderr = _pipe(), _pipe()
+            on_failure.callback(os.close, stdout[0])
+            on_failure.callback(os.close, stderr[0])
+            order = Order(
+                argv, environ, held.folder or "/", theirs.detach(), stdout[1], stderr[1], (node_fd,)
+            )
+            pid = self._spawned(order, deadline_ns)
+            sandbox = ProcessSandbox(
+                name=f"process {pid}",
+                token=token,
+                pid=pid,
+                channel=channel,
+                stdout=stdout[0],
+                stderr=stderr[0],
+                release=lambda: self._released(sandbox, held),
+            )
             on_failure.pop_all()
-        with self._lock:
-            self._started += 1
-            name = f"process-{pid}-{self._started}"
-            self._held[name] = (uid, folder)
-        return ProcessSandbox(
-            name=name,
-            token=token,
-            pid=pid,
-            channel=host,
-            stdout=out_read,
-            stderr=err_read,
-            release=self._released,
-        )
+        return sandbox, channel
 
-    def _released(self, sandbox: ProcessSandbox) -> bool:
-        with self._lock:
-            uid, folder = self._held.pop(sandbox.name)
-        self._give_back(uid, folder)
-        return False
-
-    def _await_ready(
-        self, sandbox: ProcessSandbox, hello: bytes, deadline_ns: int, layers: Layers
-    ) -> None:
-        decoder = FrameDecoder(sandbox.token, _READY_BYTES)
-        unsent = memoryview(hello)
-        channel = socket.socket(fileno=os.dup(sandbox.fileno()))
-        with channel:
-            channel.setblocking(False)
-            poll = select.poll()
-            while True:
-                poll.register(channel, select.POLLIN | (select.POLLOUT if unsent else 0))
-                left_ms = (deadline_ns - time.monotonic_ns()) / 1e6
-                if left_ms <= 0:
-                    raise RunnerUnavailable("the deadline passed while a sandbox was starting")
-                try:
-                    events = poll.poll(left_ms)
-                    if unsent and any(happened & select.POLLOUT for _, happened in events):
-                        unsent = unsent[channel.send(unsent) :]
-                    if not any(happened & ~select.POLLOUT for _, happened in events):
-                        continue
-                    data, ancillary, _, _ = channel.recvmsg(
-                        _READY_BYTES, socket.CMSG_SPACE(_CREDENTIALS.size)
-                    )
-                    frames = decoder.feed(data) if data else None
-                except (OSError, ProtocolError) as error:
-                    raise RunnerUnavailable(self._failure(sandbox, str(error))) from error
-                if frames is None:
-                    raise RunnerUnavailable(self._failure(sandbox, "it ended"))
-                if frames:
-                    break
-            channel.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)
-        if frames[0].kind != Kind.READY:
-            raise RunnerUnavailable(self._failure(sandbox, "its first frame is not ready"))
-        node_pid = next(
-            _CREDENTIALS.unpack(value)[0]
-            for level, kind, value in ancillary
-            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS)
-        )
+    def _spawned(self, order: Order, deadline_ns: int) -> int:
+        future = self._spawner.spawn(order)
         try:
-            sandbox.identify(node_pid, behind_init=layers.pid_namespace)
-        except OSError as error:
-            raise RunnerUnavailable(self._failure(sandbox, str(error))) from error
+            return future.result(timeout=max(0.0, (deadline_ns - time.monotonic_ns()) / 1e9))
+        except TimeoutError:
+            if not future.cancel():
+                future.add_done_callback(_discard_late)
+            raise RunnerUnavailable("the deadline passed while a sandbox was starting") from None
 
-    def _failure(self, sandbox: ProcessSandbox, reason: str) -> str:
-        """Return one sentence with what the chain of commands said on stderr, if anything."""
-        said = b""
-        with contextlib.suppress(BlockingIOError):
-            said = os.read(sandbox.outputs()[1][0], 4096)
-        text = said.decode("utf-8", "replace").strip()
-        return f"a sandbox did not get ready: {reason}" + (f" ({text})" if text else "")
+    def _abandon(self, sandbox: ProcessSandbox) -> str:
+        """End a sandbox that did not get ready; return what its commands said on stderr."""
+        sandbox.shutdown()
+        sandbox.kill()
+        said = sandbox.said()
+        if sandbox.ended(_ABANDON_S) is None:
+            self._housekeeper.do(lambda: sandbox.ended(0) is not None)
+        return said
+
+    def _released(self, sandbox: ProcessSandbox, held: _Held) -> bool:
+        self._housekeeper.unwatch(sandbox)
+        out_of_memory = held.group is not None and held.group.ran_out_of_memory()
+        self._give_back(held)
+        return out_of_memory
+
+    def _give_back(self, held: _Held) -> None:
+        if held.folder is None and (held.group is None or held.group.remove()):
+            self._free_uid(held)
+        else:
+            self._housekeeper.do(lambda: self._clear(held))
+
+    def _clear(self, held: _Held) -> bool:
+        if held.folder is not None:
+            self._leases.remove_folders(held.name)
+        if held.group is not None and not held.group.remove():
+            return False
+        self._free_uid(held)
+        return True
+
+    def _free_uid(self, held: _Held) -> None:
+        # Only now: the next sandbox of this uid must find nothing of the last one.
+        if held.uid is not None and self._find_means().layers.own_uid:
+            with self._lock:
+                self._free_uids.append((held.uid - self._settings.uid_base) % _UIDS)
+
+
+def _pipe() -> tuple[int, int]:
+    """Return a pipe whose reading end, which is the host's, does not block."""
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    return reading, writing
+
+
+def _await_group(group: Group | None, pid: int, deadline_ns: int) -> None:
+    """Wait until the process is bounded by its groups; usually it is by now.
+
+    :raises NotReady: when that does not happen in time.
+    """
+    while group is not None and not group.holds(pid):
+        if time.monotonic_ns() >= deadline_ns:
+            raise NotReady("it did not enter its cgroups")
+        time.sleep(_GROUP_POLL_S)
+
+
+def _discard_late(future: Future[int]) -> None:
+    if not future.cancelled() and future.exception() is None:
+        discard(future.result())

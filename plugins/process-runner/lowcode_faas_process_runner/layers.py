@@ -21,6 +21,8 @@ __all__ = ["TOOL_PATH", "Layers", "Tools", "detect"]
 #: Where the tools are looked for: fixed, so that the service's PATH cannot slip one in.
 TOOL_PATH: Final = "/usr/sbin:/usr/bin:/sbin:/bin"
 _PROBE_TIMEOUT_S: Final = 10.0
+#: The user that owns nothing, by tradition.
+_NOBODY: Final = 65534
 #: An exit code a failing layer does not have.
 _PROBE_CODE: Final = 37
 
@@ -42,6 +44,8 @@ class Layers:
     tools: Tools
     root: bool
     own_uid: bool = False
+    #: A user all sandboxes share, where there are not enough user ids for one each.
+    shared_uid: int | None = None
     pid_namespace: bool = False
     user_namespace: bool = False
     private_tmp: bool = False
@@ -60,7 +64,7 @@ class Layers:
     def drop_command(self, uid: int | None) -> list[str]:
         """Return the command that gives up privileges for good and then executes its arguments."""
         command = [self.tools.setpriv, "--no-new-privs"]
-        if uid is not None and self.own_uid:
+        if uid is not None:
             command += ["--reuid", str(uid), "--regid", str(uid), "--clear-groups"]
         if self.root or self.user_namespace:
             command += ["--inh-caps", "-all", "--bounding-set", "-all"]
@@ -88,24 +92,25 @@ def detect(uid: int) -> Layers:
     tools = _tools()
     root = os.geteuid() == 0
     own_uid = root and _maps(uid)
+    shared_uid = _NOBODY if root and not own_uid and _maps(_NOBODY) else None
+    tried_uid = uid if own_uid else shared_uid
     if tools.unshare is not None:
         for private_tmp in (True, False) if tools.mount is not None else (False,):
             layers = Layers(
                 tools,
                 root,
                 own_uid=own_uid,
+                shared_uid=shared_uid,
                 pid_namespace=True,
                 user_namespace=not root,
                 private_tmp=private_tmp,
             )
-            if not _fails(layers, uid):
+            if not _fails(layers, tried_uid):
                 return layers
-    reason = ""
-    for with_uid in (True, False) if own_uid else (False,):
-        layers = Layers(tools, root, own_uid=with_uid)
-        reason = _fails(layers, uid)
-        if not reason:
-            return layers
+    plain = Layers(tools, root, own_uid=own_uid, shared_uid=shared_uid)
+    reason = _fails(plain, tried_uid)
+    if not reason:
+        return plain
     raise RunnerUnavailable(
         f"{tools.setpriv} cannot tie a process to the service's life: {reason}; "
         "util-linux 2.33 or later is needed"
@@ -139,7 +144,7 @@ def _maps(uid: int) -> bool:
     return True
 
 
-def _fails(layers: Layers, uid: int) -> str:
+def _fails(layers: Layers, uid: int | None) -> str:
     """Try the whole chain once; return why it fails, or nothing."""
     probe = f"exit {_PROBE_CODE}"
     script = f'{layers.mount_line(1)}"$@"\nexit $?'

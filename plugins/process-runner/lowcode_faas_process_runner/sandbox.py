@@ -66,15 +66,14 @@ class ProcessSandbox(Sandbox):
         channel: socket.socket,
         stdout: int,
         stderr: int,
-        release: Callable[[ProcessSandbox], bool],
+        release: Callable[[], bool],
     ) -> None:
         self.name = name
         self.token = token
         self.pid = pid
         #: Node's pid as this host counts, once it has spoken.
         self.node_pid: int | None = None
-        #: Set by the watch over resident memory when it had to kill.
-        self.over_memory = False
+        self._over_memory = False
         self._channel = channel
         self._outputs = ((stdout, Stream.STDOUT), (stderr, Stream.STDERR))
         self._release = release
@@ -161,6 +160,19 @@ class ProcessSandbox(Sandbox):
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(self.pid, signal.SIGKILL)
 
+    def kill_for_memory(self) -> None:
+        """Kill it and have its end say why."""
+        self._over_memory = True
+        self.kill()
+
+    def said(self) -> str:
+        """Return what is there of stderr, at most 4 KB: for a sandbox nobody else reads yet."""
+        try:
+            data = os.read(self._outputs[1][0], 4096)
+        except OSError:
+            return ""
+        return data.decode("utf-8", "replace").strip()
+
     def ended(self, timeout_s: float) -> End | None:
         """Return how it ended, once every process of the chain has; reaps the outermost."""
         deadline = time.monotonic() + timeout_s
@@ -240,7 +252,7 @@ class ProcessSandbox(Sandbox):
         code, number = decode_exit(
             outer=self._outer_status, exact=exact, behind_shell=self._init_fd is not None
         )
-        out_of_memory = self._release(self)
+        out_of_memory = self._release()
         self._channel.close()
         for descriptor, _ in self._outputs:
             os.close(descriptor)
@@ -249,4 +261,4 @@ class ProcessSandbox(Sandbox):
         status_fd, self._status_fd = self._status_fd, None
         if status_fd is not None:
             os.close(status_fd)
-        return End(exit_code=code, signal=number, out_of_memory=out_of_memory or self.over_memory)
+        return End(exit_code=code, signal=number, out_of_memory=out_of_memory or self._over_memory)

@@ -6,20 +6,26 @@ request's thread would die when the server retires that thread.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
+import signal
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-__all__ = ["Order", "Spawner"]
+__all__ = ["Order", "Spawner", "discard"]
 
 
 @dataclass(frozen=True)
 class Order:
-    """One process to start, in a session of its own; ``inherited`` keep their numbers."""
+    """One process to start, in a session of its own.
+
+    Its three standard descriptors are closed here once it has them, or never will;
+    ``inherited`` ones keep their numbers and stay open.
+    """
 
     command: Sequence[str]
     environ: Mapping[str, str]
@@ -28,6 +34,11 @@ class Order:
     stdout: int
     stderr: int
     inherited: Sequence[int]
+
+    def close(self) -> None:
+        """Close the standard descriptors on this side."""
+        for descriptor in (self.stdin, self.stdout, self.stderr):
+            os.close(descriptor)
 
 
 class Spawner:
@@ -39,39 +50,58 @@ class Spawner:
         self._thread: threading.Thread | None = None
         self._closed = False
 
-    def spawn(self, order: Order) -> int:
-        """Start it and return its pid, which the caller must reap; the thread starts on first use.
+    def spawn(self, order: Order) -> Future[int]:
+        """Have it started; the answer is its pid, which the caller must reap.
 
-        :raises OSError: when it cannot be started, or the spawner is closed.
+        The thread starts on first use. Once closed, the answer is an ``OSError``.
         """
         future: Future[int] = Future()
         with self._lock:
             if self._closed:
-                raise OSError("the launcher is closed")
+                order.close()
+                future.set_exception(OSError("the launcher is closed"))
+                return future
             if self._thread is None:
                 self._thread = threading.Thread(
                     target=self._run, name="faas-process-spawner", daemon=True
                 )
                 self._thread.start()
             self._orders.put((order, future))
-        return future.result()
+        return future
 
     def close(self) -> None:
         """End the thread, and with it every process it started; may be called twice."""
         with self._lock:
             self._closed = True
             thread, self._thread = self._thread, None
+            if thread is not None:
+                self._orders.put(None)
         if thread is not None:
-            self._orders.put(None)
             thread.join()
 
     def _run(self) -> None:
         while (entry := self._orders.get()) is not None:
             order, future = entry
+            # Nobody waits for an order whose deadline passed in the queue.
+            if not future.set_running_or_notify_cancel():
+                order.close()
+                continue
             try:
-                future.set_result(_start(order))
-            except BaseException as error:  # it belongs to the caller, not to here
+                pid = _start(order)
+            except BaseException as error:  # it belongs to the caller, not to this thread
                 future.set_exception(error)
+            else:
+                future.set_result(pid)
+            finally:
+                order.close()
+
+
+def discard(pid: int) -> None:
+    """Kill and reap a process that was started too late for anyone to want it."""
+    with contextlib.suppress(OSError):
+        os.killpg(pid, signal.SIGKILL)
+    with contextlib.suppress(OSError):
+        os.waitpid(pid, 0)
 
 
 def _start(order: Order) -> int:
