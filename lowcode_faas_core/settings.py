@@ -189,7 +189,7 @@ def integer(low: int, high: int | None = None) -> Parser:
 
     def parse(value: str) -> int:
         stripped = value.strip()
-        if not (stripped.isascii() and stripped.lstrip("-").isdigit() and len(stripped) < 20):
+        if not (stripped.isascii() and stripped.removeprefix("-").isdigit() and len(stripped) < 20):
             raise ValueError(f"must be a whole number {span}")
         number = int(stripped)
         if number < low or (high is not None and number > high):
