@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 from flask import Request, current_app
 from flask import request as flask_request
@@ -16,21 +14,12 @@ from lowcode_faas_core.invoker import Invoker
 from lowcode_faas_core.limits import OperatorLimits
 from lowcode_faas_core.model import Reuse
 from lowcode_faas_core.names import is_request_id
+from lowcode_faas_core.readiness import Readiness
 
 __all__ = ["EXTENSION", "ApiRequest", "ApiServices", "Readiness", "current_request", "services"]
 
 #: Key of ``app.extensions`` under which the services are found.
 EXTENSION = "lowcode_faas"
-
-
-@dataclass(frozen=True)
-class Readiness:
-    """Whether invocations can be taken; ``reasons`` is what stops them, ``degraded`` what limps."""
-
-    ok: bool
-    reasons: list[str] = field(default_factory=list)
-    degraded: list[str] = field(default_factory=list)
-    sandboxes: Mapping[str, Any] = field(default_factory=dict)
 
 
 class ApiServices(Protocol):

@@ -7,7 +7,12 @@ from urllib.parse import parse_qsl
 
 from flask import request
 
-from lowcode_faas_core.errors import ConflictingValues, InvalidValue, MalformedRequest
+from lowcode_faas_core.errors import (
+    ConflictingValues,
+    InvalidValue,
+    MalformedRequest,
+    NotFound,
+)
 from lowcode_faas_core.limits import MAX_LIST_ITEMS
 from lowcode_faas_core.model import FunctionRef
 from lowcode_faas_core.names import check_collection_path, check_function_name
@@ -28,12 +33,14 @@ _MAX_PARAMETERS = 64
 
 
 def check_target() -> None:
-    """Refuse a path that is not UTF-8 or holds control characters.
+    """Refuse a path that is not UTF-8, holds control characters, or begins with two slashes.
 
-    The server has decoded ``%00`` and Werkzeug replaces ``%ff`` by U+FFFD, so that no view could
-    tell. Runs before every view.
+    The server has decoded ``%00``, and Werkzeug replaces ``%ff`` by U+FFFD and takes ``//functions``
+    for ``/functions``, so that no view could tell. Runs before every view.
     """
     path: str = request.environ.get("PATH_INFO", "")
+    if path.startswith("//"):
+        raise NotFound("there is no such path; a path has no empty segment")
     if path.isascii() and path.isprintable():
         return
     try:
