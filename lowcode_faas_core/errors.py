@@ -23,6 +23,7 @@ A function's own failure is never one of these: it is a :class:`~lowcode_faas_co
       CapacityError           429   nothing ran; retry after a while
       PlatformError           5xx
         SourceCorrupt         500   stored bytes do not match their hash; never executed
+        EnvCorrupt            500   a stored env cannot be read; never executed without it
         StorageUnavailable    503
           CommitUnknown       503   outcome: unknown
         StorageFull           507
@@ -50,6 +51,7 @@ __all__ = [
     "Conflict",
     "ConflictingValues",
     "Draining",
+    "EnvCorrupt",
     "ExecutionIdTaken",
     "FaasError",
     "Forbidden",
@@ -302,6 +304,14 @@ class SourceCorrupt(PlatformError):
     status = 500
     code = "source_corrupt"
     title = "The stored source is corrupt"
+
+
+class EnvCorrupt(PlatformError):
+    """Raised when a stored env cannot be read; nothing is executed without it."""
+
+    status = 500
+    code = "env_corrupt"
+    title = "The stored env is corrupt"
 
 
 class StorageUnavailable(PlatformError):
