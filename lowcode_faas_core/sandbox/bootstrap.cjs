@@ -10,15 +10,12 @@
 /* global require, token, IN, OUT */
 
 const fs = require('node:fs');
-const os = require('node:os');
 const path = require('node:path');
 const { AsyncLocalStorage } = require('node:async_hooks');
 const { Console } = require('node:console');
-const { stripTypeScriptTypes } = require('node:module');
-const { Readable, Writable } = require('node:stream');
-const { StringDecoder } = require('node:string_decoder');
+const { builtinModules, stripTypeScriptTypes } = require('node:module');
 const { pathToFileURL } = require('node:url');
-const { inspect, types } = require('node:util');
+const { format, inspect, types } = require('node:util');
 
 // Calling a bound function looks nothing up on a prototype that user code could have changed.
 const uncurry = Function.prototype.bind.bind(Function.prototype.call);
@@ -204,7 +201,7 @@ function log(run, time, level, stream, message) {
 class Lines {
   #stream;
   #level;
-  #decoder = new StringDecoder('utf8');
+  #decoder;
   #half = '';
   #owner;
   #time;
@@ -217,7 +214,7 @@ class Lines {
   write(chunk) {
     const run = execution();
     if (run !== this.#owner) this.flush();
-    const written = typeof chunk === 'string' ? chunk : this.#decoder.write(chunk);
+    const written = typeof chunk === 'string' ? chunk : this.#decode(chunk);
     const time = epoch + hrtime();
     let from = 0;
     for (let end; (end = indexOf(written, '\n', from)) !== -1; from = end + 1) {
@@ -232,6 +229,14 @@ class Lines {
     if (this.#half.length >= PIECE) this.flush();
   }
 
+  #decode(bytes) {
+    if (this.#decoder === undefined) {
+      const { StringDecoder } = require('node:string_decoder');
+      this.#decoder = new StringDecoder('utf8');
+    }
+    return this.#decoder.write(bytes);
+  }
+
   /** Give out what has no newline yet. */
   flush() {
     if (this.#half === '') return;
@@ -242,10 +247,12 @@ class Lines {
 
   /** The run is over: its last bytes must not begin a line of the next one. */
   finish() {
-    try {
-      this.#half += this.#decoder.end();
-    } catch {
-      // User code has replaced the decoder's methods; what it held back is theirs to miss.
+    if (this.#decoder !== undefined) {
+      try {
+        this.#half += this.#decoder.end();
+      } catch {
+        // User code has replaced the decoder's methods; what it held back is theirs to miss.
+      }
     }
     this.flush();
   }
@@ -265,6 +272,7 @@ function finishLines() {
 
 /** A stand-in for process.stdout or process.stderr whose lines become log frames. */
 function outputStream(fd, lines) {
+  const { Writable } = require('node:stream');
   const stream = new Writable({
     decodeStrings: false,
     write(chunk, encoding, done) {
@@ -280,6 +288,14 @@ function outputStream(fd, lines) {
   return stream;
 }
 
+/** A stand-in for process.stdin: descriptor 0 may be the channel. */
+function emptyStream() {
+  const { Readable } = require('node:stream');
+  const stream = new Readable({ read() {} });
+  stream.push(null);
+  return stream;
+}
+
 function lazily(name, make) {
   let stream;
   defineProperty(process, name, {
@@ -289,6 +305,8 @@ function lazily(name, make) {
     get: () => (stream ??= make()),
   });
 }
+
+const captureStackTrace = Error.captureStackTrace;
 
 const LEVELS = { __proto__: null, debug: 'debug', warn: 'warn', assert: 'warn', trace: 'warn', error: 'error' };
 
@@ -325,8 +343,16 @@ function replaceConsole() {
       },
     }[name];
   }
+  // Node's would show our frames below the user's.
+  console.trace = function trace(...values) {
+    const here = { __proto__: null, name: 'Trace', message: apply(format, undefined, values) };
+    captureStackTrace(here, trace);
+    console.warn(tidied(here.stack));
+  };
 }
 
+/** Where the module is written: asked for before its own environment is in place. */
+const scratch = process.env.TMPDIR || '/tmp';
 let folder = '';
 let folderUrl = '';
 
@@ -582,7 +608,7 @@ function replaceEnvironment(env) {
 }
 
 function writeModule(file, source) {
-  const made = fs.mkdtempSync(path.join(os.tmpdir(), 'function-'));
+  const made = fs.mkdtempSync(path.join(scratch, 'function-'));
   const name = path.join(made, file);
   fs.writeFileSync(name, source, { mode: 0o600, flag: 'wx' });
   return name;
@@ -708,14 +734,21 @@ async function serve() {
   }
 }
 
-// `node -e` leaves these behind; in an ES module they would make CommonJS half work.
-for (const name of ['require', 'module', 'exports', '__filename', '__dirname']) delete globalThis[name];
-delete process._eval;
-process.argv = ['node'];
-process.execArgv = [];
-lazily('stdout', () => outputStream(1, stdout));
-lazily('stderr', () => outputStream(2, stderr));
-// Descriptor 0 may be the channel.
-lazily('stdin', () => new Readable({ read() { this.push(null); } }));
-replaceConsole();
-serve().catch(() => exit(SOFTWARE_ERROR));
+function start() {
+  // `node -e` makes globals of these and of every built-in module: code would come to rely on them
+  // that runs nowhere else. Four names are globals everywhere.
+  for (const name of ['require', 'exports', '__filename', '__dirname', ...builtinModules]) {
+    if (name !== 'process' && name !== 'console' && name !== 'crypto' && name !== 'performance') delete globalThis[name];
+  }
+  delete process._eval;
+  process.argv = ['node'];
+  process.execArgv = [];
+  lazily('stdout', () => outputStream(1, stdout));
+  lazily('stderr', () => outputStream(2, stderr));
+  lazily('stdin', emptyStream);
+  replaceConsole();
+  serve().catch(() => exit(SOFTWARE_ERROR));
+}
+
+// Not at once: when its script is done, `node -e` sets one of those globals again.
+process.nextTick(start);
