@@ -106,7 +106,7 @@ def get_source(name: str, collection_path: str | None = None) -> Response:
     deployment = storage.deployment(ref, version_of(query))
     # nosniff: a source that begins like HTML must not become a page of this origin.
     headers = {"ETag": f'"{deployment.sha256}"', "X-Content-Type-Options": "nosniff"}
-    if request.if_none_match.contains(deployment.sha256):
+    if request.if_none_match.contains_weak(deployment.sha256):
         return Response(status=304, headers=headers)
     return Response(
         storage.source(deployment),

@@ -148,6 +148,8 @@ class Api:
     storage: MemoryStorage = field(default_factory=MemoryStorage)
     invoker: StubInvoker | None = None
     readiness: list[Readiness] = field(default_factory=list)
+    #: What the application was built with, where it is in this process.
+    services: Any = None
 
     def request(
         self,
@@ -254,7 +256,7 @@ def stub_setup_with(limits: OperatorLimits, description: Description) -> Api:
     services.invoker.script(THROW, _throw)
     services.invoker.script(NOTHING, lambda _: 5)
     send = wsgi_sender(create_api(services))
-    return Api(send, description, services.storage, services.invoker, services.readiness)
+    return Api(send, description, services.storage, services.invoker, services.readiness, services)
 
 
 @contextmanager

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from openapi_spec_validator import validate
+
+from lowcode_faas_core import errors
+from lowcode_faas_core.api import collections, environments, functions, invoke
+from lowcode_faas_core.api.application import create_api
+from lowcode_faas_core.model import (
+    Collection,
+    Deployment,
+    ErrorCode,
+    Function,
+    Limits,
+    Phase,
+    RunResult,
+    StartKind,
+    Status,
+)
+
+#: Codes that need no exception of their own.
+OTHER_CODES = {"method_not_allowed", "not_ready"}
+#: Errors of the start, and codes of what is not built yet or is never raised as itself.
+UNSERVED_CODES = set(
+    "start_error configuration_error plugin_error unauthenticated forbidden conflict".split()
+)
+
+
+def test_the_description_is_valid(description: Any) -> None:
+    validate(description.document)
+
+
+def test_the_description_is_served(api: Any, description: Any) -> None:
+    assert api.get("/openapi.json").json == description.document
+
+
+def test_every_route_is_described_and_no_other(stub_api: Any, description: Any) -> None:
+    app = create_api(stub_api.services)
+    routed = {
+        (method, re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule))
+        for rule in app.url_map.iter_rules()
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+    }
+    described = {
+        (method.upper(), path)
+        for path, item in description.document["paths"].items()
+        for method in item
+        if method != "parameters"
+    }
+
+    assert routed == described
+
+
+def test_flat_and_nested_routes_answer_alike(description: Any) -> None:
+    paths = description.document["paths"]
+    flat = {path for path in paths if path.startswith("/functions")}
+    nested = {path for path in paths if path.startswith("/collections/{collection_path}/")}
+
+    assert {"/collections/{collection_path}" + path for path in flat} == nested
+    for path in flat:
+        for method, operation in paths[path].items():
+            if method != "parameters":
+                twin = paths["/collections/{collection_path}" + path][method]
+                assert twin["responses"] == operation["responses"]
+                assert twin.get("requestBody") == operation.get("requestBody")
+
+
+def test_every_success_is_answered_as_described(
+    api: Any, modules: dict[str, str], description: Any
+) -> None:
+    before = set(description.seen)
+    description.seen.clear()
+    post, put, get = api.post, api.put, api.get
+    post("/collections", {"path": "org"})
+    get("/collections")
+    put("/collections/env", {"env": {}})
+    get("/collections/env")
+    get("/collections/org")
+    put("/collections/org/env", {"env": {"A": "1"}})
+    get("/collections/org/env")
+    for base in ("", "/collections/org"):
+        deploy = {"name": "greet", "source_code": modules["echo"]}
+        post(f"{base}/functions", deploy)
+        post(f"{base}/functions", deploy)
+        get(f"{base}/functions")
+        function = f"{base}/functions/greet"
+        get(function)
+        etag = get(f"{function}/source").headers["ETag"]
+        get(f"{function}/source", headers={"If-None-Match": etag})
+        put(f"{function}/env", {"env": {}})
+        get(f"{function}/env")
+        get(f"{function}/env/explain")
+        get(f"{function}/versions")
+        post(f"{function}/rollback", {"version": 1})
+        post(f"{function}/invoke", {"input": {}})
+        api.delete(function)
+    api.delete("/collections/org")
+    for target in ("/healthz", "/readyz", "/limits", "/openapi.json"):
+        get(target)
+
+    promised = {
+        (operation["operationId"], int(status))
+        for item in description.document["paths"].values()
+        for method, operation in item.items()
+        if method != "parameters"
+        for status in operation["responses"]
+        if int(status) < 400
+    }
+    assert {seen for seen in description.seen if seen[1] < 400} == promised
+    description.seen |= before
+
+
+@pytest.mark.parametrize(
+    ("schema", "struct"),
+    [
+        ("CollectionCreate", collections.CreateBody),
+        ("EnvBody", collections.EnvBody),
+        ("FunctionEnvBody", environments.FunctionEnvBody),
+        ("DeployBody", functions.DeployBody),
+        ("RollbackBody", functions.RollbackBody),
+        ("InvokeBody", invoke.InvokeBody),
+        ("Limits", Limits),
+        ("Collection", Collection),
+        ("Deployment", Deployment),
+        ("Function", Function),
+        ("RunResult", RunResult),
+    ],
+)
+def test_shapes_have_the_described_fields(description: Any, schema: str, struct: Any) -> None:
+    described = description.document["components"]["schemas"][schema]
+
+    assert set(described["properties"]) == set(struct.__struct_fields__)
+    assert described["additionalProperties"] is False
+
+
+def test_every_code_and_word_is_described(description: Any) -> None:
+    schemas = description.document["components"]["schemas"]
+    codes = {
+        kind.code
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, errors.FaasError)
+    }
+
+    assert (
+        set(schemas["Problem"]["properties"]["code"]["enum"])
+        == (codes - UNSERVED_CODES) | OTHER_CODES
+    )
+    assert schemas["Status"]["enum"] == [status.value for status in Status]
+    error = schemas["ExecutionError"]["properties"]
+    assert error["code"]["enum"] == [code.value for code in ErrorCode]
+    assert error["phase"]["enum"] == [phase.value for phase in Phase]
+    assert schemas["RunResult"]["properties"]["start"]["enum"] == [kind.value for kind in StartKind]
