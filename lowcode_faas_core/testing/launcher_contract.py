@@ -1,0 +1,450 @@
+"""What every launcher of Node sandboxes must hold, with the core's real bootstrap and frames.
+
+Subclass :class:`LauncherContract` and give a fixture ``launcher``::
+
+    class TestMyLauncher(LauncherContract):
+        @pytest.fixture
+        def launcher(self):
+            launcher = MyLauncher(...)
+            yield launcher
+            launcher.close()
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lowcode_faas_core.errors import RunnerUnavailable
+from lowcode_faas_core.interfaces.launcher import End, Launcher, Sandbox, Stream
+from lowcode_faas_core.model import SandboxLimits
+from lowcode_faas_core.sandbox.channel import Channel
+from lowcode_faas_core.sandbox.protocol import Frame, Kind, encode
+
+__all__ = ["LauncherContract", "Speaker"]
+
+_PATIENCE_S = 20.0
+_RESULT_BYTES = 1 << 20
+_ECHO = "export const handler = (input) => ({ ok: true, data: input });"
+
+
+class Speaker:
+    """Loads and runs functions in one sandbox, and keeps what it printed past the bootstrap."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self.sandbox = sandbox
+        self.raw: dict[Stream, bytearray] = {stream: bytearray() for stream in Stream}
+        self._channel = Channel(sandbox, _RESULT_BYTES, self._ignore, self._keep)
+
+    def load(self, source: str, env: dict[str, str] | None = None) -> None:
+        """Give the sandbox its code."""
+        payload = {"source": source, "file": "f.mjs", "env": env or {}, "timeout_ms": 10_000}
+        answer = self._exchange(Kind.LOAD, payload)
+        assert answer.kind == Kind.LOADED
+        assert json.loads(answer.payload) == {"ok": True}
+
+    def send_run(self, value: object = None) -> None:
+        """Ask for a run without waiting for its result."""
+        request = encode(self.sandbox.token, Kind.RUN, _run_payload(value))
+        self.sandbox.receive_timeout(_PATIENCE_S)
+        assert self.sandbox.write(request) == len(request)
+
+    def run(self, value: object = None) -> Any:
+        """Run the handler and return its ``data``."""
+        answer = self._exchange_bytes(encode(self.sandbox.token, Kind.RUN, _run_payload(value)))
+        assert answer.kind in (Kind.RESULT, Kind.RESULT_RETIRE), answer
+        return json.loads(answer.payload)["data"]
+
+    def drain(self) -> None:
+        """Take the raw output that is there."""
+        self._channel.drain()
+
+    def _exchange(self, kind: bytes, payload: object) -> Frame:
+        return self._exchange_bytes(encode(self.sandbox.token, kind, json.dumps(payload).encode()))
+
+    def _exchange_bytes(self, request: bytes) -> Frame:
+        return self._channel.exchange(request, _deadline())
+
+    def _ignore(self, frame: Frame) -> None:
+        if not frame.kind:
+            self.raw[Stream.CHANNEL] += frame.payload
+
+    def _keep(self, stream: Stream, data: bytes) -> None:
+        self.raw[stream] += data
+
+
+def _run_payload(value: object) -> bytes:
+    context = {
+        "executionId": "e1",
+        "runId": "r1",
+        "functionName": "f",
+        "collectionPath": "",
+        "version": 1,
+        "deadline": time.time() * 1000 + _PATIENCE_S * 1000,
+        "traceparent": None,
+    }
+    return json.dumps({"context": context, "input": {} if value is None else value}).encode()
+
+
+def _deadline(seconds: float = _PATIENCE_S) -> int:
+    return time.monotonic_ns() + int(seconds * 1e9)
+
+
+def _eventually(condition: Callable[[], bool], what: str) -> None:
+    end = time.monotonic() + _PATIENCE_S
+    while not condition():
+        assert time.monotonic() < end, what
+        time.sleep(0.01)
+
+
+def _descendants() -> set[int]:
+    """Return the living processes below this one; zombies count, for nobody reaped them."""
+    parents: dict[int, int] = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError):
+                line = Path(f"/proc/{name}/stat").read_bytes()
+                parents[int(name)] = int(line[line.rindex(b")") + 2 :].split()[1])
+    found = {os.getpid()}
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found - {os.getpid()}
+
+
+def _descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+class LauncherContract:
+    """The promises of :class:`~lowcode_faas_core.interfaces.launcher.Launcher`, checked."""
+
+    @pytest.fixture
+    def launcher(self) -> Iterator[Launcher]:
+        """Override: build the launcher, yield it, close it."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def limits(self) -> SandboxLimits:
+        """Override when the launcher cannot give these."""
+        return SandboxLimits(memory_mb=256, cpus=1.0, pids=64, tmp_mb=16)
+
+    @pytest.fixture
+    def started(self, launcher: Launcher, limits: SandboxLimits) -> Iterator[Callable[[], Speaker]]:
+        """Start sandboxes; what the test leaves is ended after it."""
+        sandboxes: list[Sandbox] = []
+
+        def start() -> Speaker:
+            sandbox = launcher.start(limits, _deadline())
+            sandboxes.append(sandbox)
+            return Speaker(sandbox)
+
+        yield start
+        for sandbox in sandboxes:
+            sandbox.kill()
+        assert all(sandbox.ended(_PATIENCE_S) for sandbox in sandboxes)
+
+    def test_a_started_sandbox_loads_and_runs(self, started: Callable[[], Speaker]) -> None:
+        """``start`` returns when code can be loaded; frames go both ways, of any size."""
+        speaker = started()
+        speaker.load(_ECHO)
+        assert speaker.run({"n": 1}) == {"n": 1}
+        long = {"text": "x" * 500_000}
+        assert speaker.run(long) == long
+
+    def test_each_sandbox_has_a_token_and_a_name(self, started: Callable[[], Speaker]) -> None:
+        """Tokens are secrets of one sandbox; names tell sandboxes apart in logs."""
+        one, two = started().sandbox, started().sandbox
+        assert len(one.token) == len(two.token) == 16
+        assert one.token != two.token
+        assert one.name != two.name
+
+    def test_sandboxes_share_no_files(self, started: Callable[[], Speaker]) -> None:
+        """What one writes to its temporary folder, another does not find."""
+        source = """
+            import fs from 'node:fs'; import os from 'node:os'; import path from 'node:path';
+            const file = path.join(os.tmpdir(), 'left-behind');
+            export const handler = ({ write }) => {
+              // A launcher may refuse the folder altogether; then nothing is shared either.
+              try {
+                if (write) fs.writeFileSync(file, 'here');
+                return { ok: true, data: fs.existsSync(file) };
+              } catch { return { ok: true, data: false }; }
+            };"""
+        one, two = started(), started()
+        env = {"TMPDIR": "/tmp"}  # noqa: S108  # what user code finds when it names no folder
+        one.load(source, env)
+        two.load(source, env)
+        one.run({"write": True})
+        assert two.run({}) is False
+
+    @pytest.mark.fault(76)
+    def test_the_environment_of_the_service_is_not_seen(
+        self, started: Callable[[], Speaker], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """User code finds its own variables and nothing of the service's."""
+        monkeypatch.setenv("LOWCODE_FAAS_WORKER_TOKEN", "secret-of-the-service")
+        monkeypatch.setenv("SOME_SECRET", "another")
+        speaker = started()
+        speaker.load(
+            "export const handler = () => ({ ok: true, data: { ...process.env } });", {"A": "1"}
+        )
+        assert speaker.run() == {"A": "1"}
+
+    def test_time_and_memory_are_counted(self, started: Callable[[], Speaker]) -> None:
+        """``cpu_ns`` grows with the work done and ``peak_rss`` is Node's; both may be unknown."""
+        speaker = started()
+        speaker.load(
+            "export const handler = () => {"
+            " const end = Date.now() + 60; while (Date.now() < end); return { ok: true }; };"
+        )
+        before = speaker.sandbox.cpu_ns()
+        with contextlib.suppress(KeyError):
+            speaker.run()
+        after = speaker.sandbox.cpu_ns()
+        if before is not None:
+            assert after is not None
+            assert after - before > 20_000_000
+        peak = speaker.sandbox.peak_rss()
+        assert peak is None or 10 << 20 < peak < 512 << 20
+
+    def test_reads_wait_as_long_as_they_were_told(self, started: Callable[[], Speaker]) -> None:
+        """``receive_timeout`` bounds ``read``; 0 is not at all."""
+        sandbox = started().sandbox
+        sandbox.receive_timeout(0.05)
+        began = time.monotonic()
+        with pytest.raises(BlockingIOError):
+            sandbox.read(1000)
+        assert time.monotonic() - began > 0.03
+        sandbox.receive_timeout(0)
+        with pytest.raises(BlockingIOError):
+            sandbox.read(1000)
+
+    def test_the_end_shows_on_the_stream(self, started: Callable[[], Speaker]) -> None:
+        """Once the sandbox is gone ``read`` gives the end, ``write`` a ``ConnectionError``."""
+        sandbox = started().sandbox
+        sandbox.receive_timeout(_PATIENCE_S)
+        sandbox.kill()
+        while sandbox.read(65536)[1]:
+            pass
+        with pytest.raises(ConnectionError):  # noqa: PT012  # the first may still fit a buffer
+            for _ in range(1000):
+                sandbox.write(b"x" * 65536)
+
+    @pytest.mark.fault(42)
+    @pytest.mark.parametrize("body", ["for (;;);", "/(a+)+$/.test('a'.repeat(64) + '!');"])
+    def test_code_that_spins_is_killed(self, started: Callable[[], Speaker], body: str) -> None:
+        """``kill`` ends code that never yields, and ``ended`` confirms it soon."""
+        speaker = started()
+        speaker.load(f"export const handler = () => {{ {body} return {{ ok: true }}; }};")
+        speaker.send_run()
+        assert speaker.sandbox.ended(0.1) is None
+        speaker.sandbox.kill()
+        end = speaker.sandbox.ended(2.0)
+        assert end is not None
+        assert end.signal == signal.SIGKILL or end.exit_code == 137
+        assert not end.out_of_memory
+
+    @pytest.mark.fault(43)
+    def test_ignored_signals_do_not_save_it(self, started: Callable[[], Speaker]) -> None:
+        """Listeners for every signal there is do not hold up the kill."""
+        speaker = started()
+        speaker.load(
+            "for (const s of ['SIGTERM', 'SIGINT', 'SIGHUP']) process.on(s, () => {});"
+            "export const handler = () => new Promise((r) => setTimeout(r, 60_000));"
+        )
+        speaker.send_run()
+        speaker.sandbox.kill()
+        assert speaker.sandbox.ended(2.0) is not None
+
+    @pytest.mark.parametrize("code", [0, 1, 7, 255])
+    def test_an_exit_code_is_told(self, started: Callable[[], Speaker], code: int) -> None:
+        """``End.exit_code`` is what the process gave, and there is no signal."""
+        assert self._end_of(started(), f"process.exit({code})") == End(exit_code=code)
+
+    @pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGABRT", "SIGSEGV"])
+    def test_a_signal_is_told(self, started: Callable[[], Speaker], name: str) -> None:
+        """``End.signal`` is what ended the process; an engine may only know 128 + its number."""
+        end = self._end_of(started(), f"process.kill(process.pid, '{name}'); for (;;);")
+        number = int(getattr(signal, name))
+        assert end in (End(signal=number), End(exit_code=128 + number))
+
+    def test_the_end_is_told_again_and_again(self, started: Callable[[], Speaker]) -> None:
+        """After the first answer ``ended`` says the same, and ``kill`` and ``shutdown`` do nothing."""
+        sandbox = started().sandbox
+        assert sandbox.ended(0) is None
+        sandbox.kill()
+        sandbox.kill()
+        end = sandbox.ended(2.0)
+        assert end is not None
+        sandbox.shutdown()
+        sandbox.kill()
+        assert sandbox.ended(0) == end
+        assert sandbox.ended(1) == end
+        sandbox.cpu_ns()
+        sandbox.peak_rss()
+
+    def test_the_end_may_be_asked_for_by_many(self, started: Callable[[], Speaker]) -> None:
+        """Threads that wait for one end at the same time all get it."""
+        sandbox = started().sandbox
+        with ThreadPoolExecutor(8) as threads:
+            waiting = [threads.submit(sandbox.ended, _PATIENCE_S) for _ in range(8)]
+            sandbox.kill()
+            ends = {future.result() for future in waiting}
+        assert len(ends) == 1
+        assert None not in ends
+
+    def test_raw_output_arrives(self, started: Callable[[], Speaker]) -> None:
+        """Bytes written past the bootstrap come out, on the right stream where those are told."""
+        speaker = started()
+        speaker.load(
+            "import fs from 'node:fs'; export const handler = () => {"
+            " fs.writeSync(1, 'to stdout'); fs.writeSync(2, 'to stderr');"
+            " return { ok: true, data: 1 }; };"
+        )
+        assert speaker.run() == 1
+        speaker.drain()
+        everything = b"".join(bytes(data) for data in speaker.raw.values())
+        assert b"to stdout" in everything
+        assert b"to stderr" in everything
+        if not speaker.sandbox.mixed:
+            assert speaker.raw[Stream.STDOUT] == b"to stdout"
+            assert speaker.raw[Stream.STDERR] == b"to stderr"
+
+    def test_a_full_pipe_does_not_hold_up_the_kill(self, started: Callable[[], Speaker]) -> None:
+        """Code blocked in a write that nobody reads ends like any other."""
+        speaker = started()
+        speaker.load(
+            "import fs from 'node:fs'; export const handler = () => {"
+            " for (;;) fs.writeSync(1, 'x'.repeat(65536)); };"
+        )
+        speaker.send_run()
+        assert speaker.sandbox.ended(0.2) is None
+        speaker.sandbox.shutdown()
+        speaker.sandbox.kill()
+        assert speaker.sandbox.ended(2.0) is not None
+
+    def test_outputs_never_block(self, started: Callable[[], Speaker]) -> None:
+        """Reading a descriptor of ``outputs`` that has nothing raises ``BlockingIOError``."""
+        for descriptor, stream in started().sandbox.outputs():
+            assert stream is not Stream.CHANNEL
+            with pytest.raises(BlockingIOError):
+                os.read(descriptor, 1)
+
+    def test_the_channel_can_be_polled(self, started: Callable[[], Speaker]) -> None:
+        """``fileno`` turns readable with the answer."""
+        speaker = started()
+        speaker.load(_ECHO)
+        poll = select.poll()
+        poll.register(speaker.sandbox.fileno(), select.POLLIN)
+        assert poll.poll(0) == []
+        speaker.send_run()
+        assert poll.poll(_PATIENCE_S * 1000)
+
+    def test_a_start_ends_at_its_deadline(
+        self, launcher: Launcher, limits: SandboxLimits, started: Callable[[], Speaker]
+    ) -> None:
+        """A start that cannot be finished in time raises, and leaves nothing behind."""
+        started().sandbox.kill()  # whatever is opened once is open by now
+        processes = _descendants()
+        for budget in (-1.0, 0.0001, 0.002, 0.005, 0.01):
+            began = time.monotonic()
+            with pytest.raises(RunnerUnavailable):
+                launcher.start(limits, _deadline(budget))
+            assert time.monotonic() - began < 5
+        _eventually(lambda: _descendants() <= processes, "a process of a failed start lives")
+
+    def test_a_sandbox_outlives_the_thread_that_asked_for_it(
+        self, started: Callable[[], Speaker]
+    ) -> None:
+        """Servers retire threads; a sandbox lives as long as the process, not as the thread."""
+        speakers: list[Speaker] = []
+        thread = threading.Thread(target=lambda: speakers.append(started()))
+        thread.start()
+        thread.join()
+        (speaker,) = speakers
+        assert speaker.sandbox.ended(0.2) is None
+        speaker.load(_ECHO)
+        assert speaker.run({"n": 2}) == {"n": 2}
+
+    def test_starts_run_in_parallel(self, launcher: Launcher, limits: SandboxLimits) -> None:
+        """Several threads start sandboxes at once; each gets one of its own that works."""
+
+        def use(number: int) -> int:
+            sandbox = launcher.start(limits, _deadline())
+            try:
+                speaker = Speaker(sandbox)
+                speaker.load(_ECHO)
+                return int(speaker.run({"n": number})["n"])
+            finally:
+                sandbox.kill()
+                assert sandbox.ended(_PATIENCE_S)
+
+        with ThreadPoolExecutor(6) as threads:
+            assert list(threads.map(use, range(12))) == list(range(12))
+
+    @pytest.mark.fault(69)
+    def test_nothing_piles_up(self, launcher: Launcher, limits: SandboxLimits) -> None:
+        """Descriptors, threads and processes are back at their base after 30 sandboxes."""
+
+        def once(*, orderly: bool) -> None:
+            sandbox = launcher.start(limits, _deadline())
+            if orderly:
+                sandbox.shutdown()
+            else:
+                sandbox.kill()
+            assert sandbox.ended(_PATIENCE_S)
+
+        for orderly in (True, False):
+            once(orderly=orderly)
+
+        def counts() -> tuple[int, int, int]:
+            return _descriptors(), threading.active_count(), len(_descendants())
+
+        base = counts()
+        for number in range(30):
+            once(orderly=number % 2 == 0)
+        _eventually(lambda: counts() <= base, f"{counts()} is above {base}")
+
+    def test_adopting_orphans_spares_the_living(
+        self, launcher: Launcher, started: Callable[[], Speaker]
+    ) -> None:
+        """``adopt_orphans`` takes nothing whose owner lives, and says how many it took."""
+        speaker = started()
+        speaker.load(_ECHO)
+        assert launcher.adopt_orphans() >= 0
+        assert speaker.run({"still": "here"}) == {"still": "here"}
+
+    def test_check_and_isolation_answer(self, launcher: Launcher) -> None:
+        """``check`` passes where sandboxes start, and ``isolation`` says something."""
+        launcher.check()
+        isolation = launcher.isolation()
+        assert isolation.summary
+        assert all(isolation.features)
+
+    def test_close_may_be_called_twice(self, launcher: Launcher, limits: SandboxLimits) -> None:
+        """After ``close`` a start is refused; a second ``close`` does nothing."""
+        sandbox = launcher.start(limits, _deadline())
+        sandbox.kill()
+        assert sandbox.ended(_PATIENCE_S)
+        launcher.close()
+        launcher.close()
+        with pytest.raises(RunnerUnavailable):
+            launcher.start(limits, _deadline())
+
+    def _end_of(self, speaker: Speaker, body: str) -> End:
+        speaker.load(f"export const handler = () => {{ {body} }};")
+        speaker.send_run()
+        end = speaker.sandbox.ended(_PATIENCE_S)
+        assert end is not None
+        return end
