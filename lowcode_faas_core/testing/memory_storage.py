@@ -32,6 +32,7 @@ from lowcode_faas_core.model import (
     Function,
     FunctionRef,
     Page,
+    Resolution,
 )
 from lowcode_faas_core.names import ancestors
 from lowcode_faas_core.paging import decode_cursor, encode_cursor, page_of
@@ -246,6 +247,10 @@ class MemoryStorage(Storage):
         with self._lock:
             function = self._function(ref)
             function.env, function.updated_at = dict(env), now()
+
+    def resolve(self, ref: FunctionRef, version: int | None = None) -> Resolution:
+        with self._lock:  # the version and the env of one moment
+            return super().resolve(ref, version)
 
     def check(self) -> None:
         self._fail()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from lowcode_faas_core.errors import (
@@ -9,9 +11,10 @@ from lowcode_faas_core.errors import (
     VersionNotKept,
 )
 from lowcode_faas_core.ids import new_id
-from lowcode_faas_core.model import Draft, FunctionRef, Language, Reuse
+from lowcode_faas_core.model import Deployment, Draft, FunctionRef, Language, Reuse
 from lowcode_faas_core.paging import decode_cursor, encode_cursor, page_of
 from lowcode_faas_core.testing.memory_storage import MemoryStorage
+from lowcode_faas_core.testing.storage_contract import StorageContract
 
 REF = FunctionRef("", "greet")
 
@@ -75,3 +78,16 @@ def test_pages_cover_every_key_once() -> None:
             break
     assert seen == sorted(keys)
     assert decode_cursor(encode_cursor("é")) == "é"
+
+
+class TestMemoryStorage(StorageContract):
+    @pytest.fixture
+    def storage(self) -> MemoryStorage:
+        return MemoryStorage()
+
+    @pytest.fixture
+    def damage(self, storage: MemoryStorage) -> Callable[[Deployment], None]:
+        def spoil(deployment: Deployment) -> None:
+            storage.sources[deployment.deployment_id] = b"x" * deployment.size
+
+        return spoil

@@ -1,0 +1,199 @@
+"""The part of the storage contract that needs several threads, processes or handles."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lowcode_faas_core.errors import CollectionExists, NotFound, VersionNotKept
+from lowcode_faas_core.interfaces.storage import Storage
+from lowcode_faas_core.model import Deployment, Draft, FunctionRef, Language, Reuse
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+__all__ = ["Factory", "StorageConcurrencyContract"]
+
+#: Makes one more handle on the same backend; it must be picklable to be used in other processes.
+Factory = Callable[[], Storage]
+
+REF = FunctionRef("", "busy")
+
+
+def _draft(source: bytes, env: dict[str, str] | None = None) -> Draft:
+    return Draft(source=source, language=Language.JAVASCRIPT, reuse=Reuse.WARM, env=env)
+
+
+def _deploy_and_read(storage: Storage, writer: int, count: int) -> list[Deployment]:
+    """Deploy different sources, each with an env that names it, and read each back at once."""
+    rows = []
+    for number in range(count):
+        tag = f"{writer}-{number}"
+        source = (f"// {tag}\n" * 200).encode()
+        row = storage.deploy(REF, _draft(source, {"TAG": tag})).deployment
+        with suppress(VersionNotKept):  # others may have deployed past what is kept
+            assert storage.source(row) == source
+        rows.append(row)
+    return rows
+
+
+def _in_process(factory: Factory, writer: int, count: int) -> list[Deployment]:
+    storage = factory()
+    try:
+        return _deploy_and_read(storage, writer, count)
+    finally:
+        storage.close()
+
+
+def _create(factory: Factory, path: str) -> bool:
+    storage = factory()
+    try:
+        storage.create_collection(path, {})
+    except CollectionExists:
+        return False
+    finally:
+        storage.close()
+    return True
+
+
+class StorageConcurrencyContract:
+    """Writers and readers at the same time."""
+
+    @pytest.fixture
+    def storage(self) -> Storage:
+        """**Required.** Return a fresh, empty storage that keeps at least ten versions."""
+        raise NotImplementedError("the contract's subclass gives the fixture `storage`")
+
+    @pytest.fixture
+    def make_storage(self, storage: Storage) -> Factory:
+        """**Optional.** Return what makes a second handle on the same backend.
+
+        By default the same handle, so that the checks still check read-after-write.
+        """
+        return lambda: storage
+
+    @pytest.fixture
+    def spawn_storage(self) -> Factory | None:
+        """**Optional.** Return a picklable ``make_storage`` for other processes."""
+        return None
+
+    def test_concurrent_deploys_get_different_versions(self, storage: Storage) -> None:
+        """Versions are unique and without gaps, whatever the order; the last one is current."""
+        with ThreadPoolExecutor(6) as threads:
+            _check_concurrent_deploys(storage, threads, 6, 5, lambda: storage)
+
+    def test_concurrent_deploys_of_processes(
+        self, storage: Storage, spawn_storage: Factory | None
+    ) -> None:
+        """The same across processes that share the backend."""
+        if spawn_storage is None:
+            pytest.skip("this storage gives no spawn_storage")
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(2, context) as processes:
+            _check_concurrent_deploys(storage, processes, 2, 10, spawn_storage)
+
+    def test_one_of_many_creates_a_collection(self, make_storage: Factory) -> None:
+        """Of concurrent creations of one collection exactly one succeeds."""
+        with ThreadPoolExecutor(6) as threads:
+            made = list(threads.map(lambda _: _create(make_storage, "org/team"), range(6)))
+
+        assert made.count(True) == 1
+
+    def test_a_reader_sees_whole_old_or_whole_new(
+        self, storage: Storage, make_storage: Factory
+    ) -> None:
+        """What is read during deploys is one version: its bytes, its hash and its env agree."""
+        storage.deploy(REF, _draft(b"// 0", {"TAG": "0"}))
+        reader = make_storage()
+        done = threading.Event()
+        wrong: list[str] = []
+
+        def read() -> None:
+            while not done.is_set():
+                resolution = reader.resolve(REF)
+                deployment = resolution.deployment
+                try:
+                    source = reader.source(deployment)
+                except VersionNotKept:
+                    continue
+                tag = resolution.levels[-1].env["TAG"]
+                if hashlib.sha256(source).hexdigest() != deployment.sha256:
+                    wrong.append(f"version {deployment.version} has other bytes")
+                if source != b"// " + tag.encode():
+                    wrong.append(f"version {deployment.version} came with the env of {tag}")
+
+        with ThreadPoolExecutor(2) as threads:
+            readers = [threads.submit(read) for _ in range(2)]
+            try:
+                for number in range(1, 60):
+                    storage.deploy(REF, _draft(f"// {number}".encode(), {"TAG": str(number)}))
+            finally:
+                done.set()
+            for one in readers:
+                one.result()
+
+        assert wrong == []
+
+    def test_a_write_is_seen_by_the_other_handle_at_once(
+        self, storage: Storage, make_storage: Factory
+    ) -> None:
+        """After a write returned, every handle reads it: deploy, env, delete."""
+        other = make_storage()
+        for number in range(5):
+            row = storage.deploy(REF, _draft(b"%d" % number)).deployment
+            assert other.resolve(REF).deployment.deployment_id == row.deployment_id
+            storage.set_function_env(REF, {"N": str(number)})
+            assert other.resolve(REF).levels[-1].env == {"N": str(number)}
+            storage.set_collection_env("", {"ROOT": str(number)})
+            assert other.resolve(REF).levels[0].env == {"ROOT": str(number)}
+        storage.delete_function(REF)
+        with pytest.raises(NotFound):
+            other.resolve(REF)
+        other.deploy(REF, _draft(b"again"))
+        assert storage.source(storage.resolve(REF).deployment) == b"again"
+
+    def test_a_handle_outlives_a_fork(self, storage: Storage) -> None:
+        """A handle made before a fork reads and writes in the child, and goes on in the parent."""
+        storage.deploy(REF, _draft(b"parent"))
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                if storage.source(storage.deployment(REF)) == b"parent":
+                    storage.deploy(REF, _draft(b"child"))
+                    status = 0
+            finally:
+                os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert storage.source(storage.deployment(REF)) in (b"parent", b"child")
+        storage.deploy(REF, _draft(b"later"))
+        assert storage.source(storage.deployment(REF)) == b"later"
+
+
+def _check_concurrent_deploys(
+    storage: Storage, executor: Executor, writers: int, each: int, factory: Factory
+) -> None:
+    run = _in_process if factory() is not storage else None
+    futures = [
+        executor.submit(_in_process, factory, writer, each)
+        if run is not None
+        else executor.submit(_deploy_and_read, storage, writer, each)
+        for writer in range(writers)
+    ]
+    rows = [row for future in futures for row in future.result()]
+
+    assert sorted(row.version for row in rows) == list(range(1, writers * each + 1))
+    assert len({row.deployment_id for row in rows}) == writers * each
+    current = storage.resolve(REF)
+    last = max(rows, key=lambda row: row.version)
+    assert current.deployment.deployment_id == last.deployment_id
+    tag = current.levels[-1].env["TAG"]
+    assert storage.source(current.deployment) == (f"// {tag}\n" * 200).encode()
