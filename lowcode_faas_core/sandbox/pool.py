@@ -151,6 +151,12 @@ class Pool:
         self._keeper = threading.Thread(target=self._keep, name="pool-keeper", daemon=True)
         self._keeper.start()
 
+    def tend(self) -> None:
+        """End what has been idle too long and refill the stock; the keeper does it all the time."""
+        self._sweep()
+        while self._refill():
+            pass
+
     def close(self, *, drain_deadline_ns: int = 0) -> None:
         """End every sandbox and thread; what runs at ``drain_deadline_ns`` is cancelled."""
         with self._lock:
@@ -437,9 +443,7 @@ class Pool:
             self._keeper_wake.clear()
             if self._closed:
                 return
-            self._sweep()
-            while self._refill():
-                pass
+            self.tend()
 
     def _sweep(self) -> None:
         oldest_ns = self._clock() - self._caps.idle_ttl_ns
