@@ -50,5 +50,18 @@ class Problem(msgspec.Struct):
     outcome: str | None = None
 
 
-decode_result = msgspec.json.Decoder(RunResult).decode
+class _Result(RunResult, frozen=True, kw_only=True):
+    # msgspec reads ``Raw | None`` as null alone.
+    output: msgspec.Raw
+
+
+_decode_result = msgspec.json.Decoder(_Result).decode
+
+
+def decode_result(data: bytes) -> RunResult:
+    """Return a worker's answer; raises ``msgspec.DecodeError`` for anything else."""
+    found = _decode_result(data)
+    return found if bytes(found.output) != b"null" else msgspec.structs.replace(found, output=None)
+
+
 decode_problem = msgspec.json.Decoder(Problem).decode
