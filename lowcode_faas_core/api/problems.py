@@ -19,14 +19,15 @@ from lowcode_faas_core.errors import (
     MalformedRequest,
     PayloadTooLarge,
     RequestError,
+    Unauthenticated,
 )
 
 __all__ = ["TYPE_PREFIX", "install", "problem"]
 
 #: A problem's ``type`` is this and its code.
 TYPE_PREFIX = "urn:lowcode-faas:problem:"
-#: The endpoint whose problems must say whether user code was started.
-_INVOKE = "invocations.invoke"
+#: Views of this name, the worker's too, must say in their problems whether user code was started.
+_INVOKE = "invoke"
 
 _log = logging.getLogger("lowcode_faas_core.api")
 
@@ -76,6 +77,8 @@ def _faas_error(error: FaasError) -> Response:
         members["where"] = error.where
     if isinstance(error, CapacityError):
         headers["Retry-After"] = str(error.retry_after_s)
+    if isinstance(error, Unauthenticated):
+        headers["WWW-Authenticate"] = "Bearer"
     return problem(
         error.status, error.code, error.title, error.detail, members=members, headers=headers
     )
@@ -110,4 +113,4 @@ def _unforeseen(error: Exception) -> Response:
 
 
 def _invoking() -> bool:
-    return current_request().endpoint == _INVOKE
+    return (current_request().endpoint or "").rpartition(".")[2] == _INVOKE

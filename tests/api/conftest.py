@@ -12,7 +12,7 @@ import json as jsonlib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,12 @@ from werkzeug.datastructures import Headers
 from werkzeug.test import run_wsgi_app
 
 from lowcode_faas_core.api.application import create_api
-from lowcode_faas_core.api.context import Readiness
 from lowcode_faas_core.configuration import LimitSettings
+from lowcode_faas_core.dispatcher import create_app
 from lowcode_faas_core.limits import OperatorLimits
 from lowcode_faas_core.model import Reuse
+from lowcode_faas_core.readiness import Readiness
+from lowcode_faas_core.services import SERVICES
 from lowcode_faas_core.testing.memory_storage import MemoryStorage
 from lowcode_faas_core.testing.stub_invoker import StubCall, StubInvoker
 
@@ -145,11 +147,18 @@ class Api:
 
     send: Send
     description: Description
-    storage: MemoryStorage = field(default_factory=MemoryStorage)
-    invoker: StubInvoker | None = None
-    readiness: list[Readiness] = field(default_factory=list)
-    #: What the application was built with, where it is in this process.
+    #: What stands behind it, where that is a stub in this process.
     services: Any = None
+
+    @property
+    def storage(self) -> MemoryStorage:
+        found: MemoryStorage = self.services.storage
+        return found
+
+    @property
+    def invoker(self) -> StubInvoker:
+        found: StubInvoker = self.services.invoker
+        return found
 
     def request(
         self,
@@ -256,7 +265,7 @@ def stub_setup_with(limits: OperatorLimits, description: Description) -> Api:
     services.invoker.script(THROW, _throw)
     services.invoker.script(NOTHING, lambda _: 5)
     send = wsgi_sender(create_api(services))
-    return Api(send, description, services.storage, services.invoker, services.readiness, services)
+    return Api(send, description, services)
 
 
 @contextmanager
@@ -264,10 +273,28 @@ def stub_setup(tmp_path: Path, description: Description) -> Iterator[Api]:
     yield stub_setup_with(OperatorLimits(LimitSettings()), description)
 
 
+@contextmanager
+def process_setup(tmp_path: Path, description: Description) -> Iterator[Api]:
+    """Yield what `make run` hosts: files, and Node processes started by this one."""
+    environ = {
+        "LOWCODE_FAAS_STORAGE": "files",
+        "LOWCODE_FAAS_DATA_DIR": str(tmp_path / "data"),
+        "LOWCODE_FAAS_FILES_KEEP_VERSIONS": "20",
+        "LOWCODE_FAAS_RUNNER": "process",
+        "LOWCODE_FAAS_STOCK": "0",
+        "LOWCODE_FAAS_FUNCTION_LOGS_SINK": "none",
+    }
+    app = create_app(environ)
+    try:
+        yield Api(wsgi_sender(app), description)
+    finally:
+        app.extensions[SERVICES].close()
+
+
 Setup = Callable[[Path, Description], AbstractContextManager[Api]]
 
 #: What the tests of the API run against. Another set-up joins by a line here.
-SETUPS: dict[str, Setup] = {"stub": stub_setup}
+SETUPS: dict[str, Setup] = {"stub": stub_setup, "process": process_setup}
 
 
 @pytest.fixture(scope="session")

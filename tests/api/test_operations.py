@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from lowcode_faas_core.api.context import Readiness
 from lowcode_faas_core.configuration import LimitSettings
 from lowcode_faas_core.errors import CommitUnknown, StorageFull, StorageUnavailable
+from lowcode_faas_core.readiness import Readiness
 
 
 @pytest.mark.parametrize("target", ["/healthz", "/healthz?probe=1", "/readyz", "/readyz?x"])
@@ -15,7 +15,7 @@ def test_probes_are_answered(api: Any, target: str) -> None:
 
 
 def test_readiness_names_what_limps(stub_api: Any) -> None:
-    stub_api.readiness.append(
+    stub_api.services.readiness.append(
         Readiness(ok=True, degraded=["the log sink loki is down"], sandboxes={"idle": 2})
     )
 
@@ -29,7 +29,7 @@ def test_readiness_names_what_limps(stub_api: Any) -> None:
 
 def test_unreadiness_names_every_reason(stub_api: Any) -> None:
     reasons = ["the storage is unavailable", "the runner is unavailable"]
-    stub_api.readiness.append(Readiness(ok=False, reasons=reasons, sandboxes={"idle": 0}))
+    stub_api.services.readiness.append(Readiness(ok=False, reasons=reasons, sandboxes={"idle": 0}))
 
     problem = stub_api.get("/readyz").refused(503, "not_ready")
     assert problem["reasons"] == reasons
