@@ -49,6 +49,7 @@ const isNamespace = types.isModuleNamespaceObject;
 // Runs what process.nextTick holds and reports rejections nobody handles; Node's own, unofficial.
 const tick = process._tickCallback?.bind(process);
 const prependListener = process.prependListener.bind(process);
+const removeListener = process.removeListener.bind(process);
 const executions = new AsyncLocalStorage();
 const inExecution = executions.run.bind(executions);
 const execution = executions.getStore.bind(executions);
@@ -225,8 +226,8 @@ class Lines {
     if (this.#half === '') this.#time = time;
     this.#half += from === 0 ? written : slice(written, from);
     this.#owner = run;
-    // A line without an end must not fill the heap.
-    if (this.#half.length >= PIECE) this.flush();
+    // A line without an end must not fill the heap, and no later moment comes once exit has begun.
+    if (this.#half.length >= PIECE || ending) this.flush();
   }
 
   #decode(bytes) {
@@ -262,12 +263,18 @@ function withoutReturn(line) {
   return line[line.length - 1] === '\r' ? slice(line, 0, line.length - 1) : line;
 }
 
+let ending = false;
 const stdout = new Lines('stdout', 'info');
 const stderr = new Lines('stderr', 'error');
 
 function finishLines() {
   stdout.finish();
   stderr.finish();
+}
+
+function onExit() {
+  ending = true;
+  finishLines();
 }
 
 /** A stand-in for process.stdout or process.stderr whose lines become log frames. */
@@ -344,10 +351,11 @@ function replaceConsole() {
     }[name];
   }
   // Node's would show our frames below the user's.
+  const { warn } = console;
   console.trace = function trace(...values) {
     const here = { __proto__: null, name: 'Trace', message: apply(format, undefined, values) };
     captureStackTrace(here, trace);
-    console.warn(tidied(here.stack));
+    warn(tidied(here.stack));
   };
 }
 
@@ -522,7 +530,7 @@ const listeners = [
   ['uncaughtException', onUncaught],
   ['unhandledRejection', onUncaught],
   ['beforeExit', onBeforeExit],
-  ['exit', finishLines],
+  ['exit', onExit],
 ];
 
 /** Put our listeners first (again): process.removeAllListeners is anybody's to call. */
@@ -532,7 +540,9 @@ function listen() {
     const listener = listeners[at][1];
     try {
       const there = process._events[event];
-      if (there !== listener && there?.[0] !== listener) prependListener(event, listener);
+      if (there === listener || there?.[0] === listener) continue;
+      removeListener(event, listener);
+      prependListener(event, listener);
     } catch {
       // User code broke the emitter: an uncaught error then ends the process, which the host sees.
     }
@@ -549,7 +559,11 @@ function drain() {
 
 /** Run what the run has left to do at once, above all report rejections it did not handle. */
 function settle() {
-  if (tick !== undefined) inExecution(undefined, drain);
+  try {
+    if (tick !== undefined) inExecution(undefined, drain);
+  } catch {
+    // As above: then rejections come out in the next run, if there is one.
+  }
   finishLines();
 }
 
@@ -591,7 +605,12 @@ function invalid(message, stack) {
 }
 
 function refuse(run, thrown) {
-  const description = inExecution(run, described, thrown);
+  let description;
+  try {
+    description = inExecution(run, described, thrown); // reading it may run getters, which may print
+  } catch {
+    description = described(thrown); // AsyncLocalStorage itself is broken by what user code replaced
+  }
   settle();
   close(run);
   problem(ERROR, 'handler_error', description, `"retire":${tainted}`);

@@ -26,6 +26,12 @@ __all__ = ["Pool"]
 #: An invocation that has waited this long for an instance of its own function is the sign that
 #: its handlers wait for something else, and that one more instance will help, in nanoseconds.
 GROW_AFTER_NS: Final = 5_000_000
+#: Of handlers shorter than this, in nanoseconds, two instances a serving process keep the cores
+#: busy; who waits for them waits for a core, and more processes would only take turns on it.
+SHORT_RUN_NS: Final = 3_000_000
+SHORT_RUN_INSTANCES: Final = 2
+#: So long must an invocation of such a function wait before it gets a third, in nanoseconds.
+SHORT_GROW_AFTER_NS: Final = 100_000_000
 #: How often idle instances are looked over, in seconds.
 SWEEP_S: Final = 1.0
 #: Longest wait for the sandboxes to end at close, in seconds.
@@ -80,13 +86,17 @@ class Pool:
                     pass
         return self._lease_slowly(want, deadline_ns)
 
-    def release(self, instance: Instance, *, reusable: bool) -> None:
-        """Give an instance back after its run; one that is not reusable is ended."""
+    def release(self, instance: Instance, *, reusable: bool, run_ns: int = 0) -> None:
+        """Give an instance back after its run; one that is not reusable is ended.
+
+        ``run_ns`` is how long the handler took: growth depends on it.
+        """
         shelf = instance.shelf
         if not reusable or shelf is None or self._is_closed():
             self.discard(instance)
             return
         instance.idle_since_ns = self._clock()
+        shelf.group.note_run(run_ns)
         shelf.idle.append(instance)
         # Pushed first, looked second: a waiter announces itself before its last look at the shelf.
         if self._waiting:
@@ -222,7 +232,7 @@ class Pool:
 
     def _wait(self, waiter: Waiter, deadline_ns: int) -> Lease:
         last_ns = min(deadline_ns, waiter.since_ns + self._caps.queue_timeout_ns)
-        look_ns = waiter.since_ns + GROW_AFTER_NS
+        look_ns = waiter.since_ns + self._patience_ns(waiter.group)
         while True:
             now_ns = self._clock()
             until_ns = look_ns if now_ns < look_ns else last_ns
@@ -302,6 +312,11 @@ class Pool:
             instance=instance, queue_ns=queue_ns, start_ns=self._clock() - began_ns
         )
 
+    def _patience_ns(self, group: Group) -> int:
+        if group.count >= SHORT_RUN_INSTANCES and group.typical_run_ns < SHORT_RUN_NS:
+            return SHORT_GROW_AFTER_NS
+        return GROW_AFTER_NS
+
     def _pass_on(self, shelf: Shelf) -> None:
         """Give up the instance just released where another function waits with less."""
         group = shelf.group
@@ -330,11 +345,12 @@ class Pool:
 
     def _first_served(self, group: Group, now_ns: int) -> Waiter | None:
         refused: set[tuple[object, ...]] = set()
+        patience_ns = self._patience_ns(group)
         for waiter in group.waiters:
             want = waiter.want
             if want.key in refused:
                 continue
-            lease = self._claim(want, waited=now_ns - waiter.since_ns >= GROW_AFTER_NS)
+            lease = self._claim(want, waited=now_ns - waiter.since_ns >= patience_ns)
             if lease is None:
                 refused.add(want.key)
                 continue

@@ -99,7 +99,8 @@ class PooledRunner(Runner):
         ended_ns = time.monotonic_ns()
         cpu_after = sandbox.cpu_ns()
         peak = sandbox.peak_rss()
-        self._pool.release(instance, reusable=verdict.reusable)
+        run_ns = ended_ns - loaded_ns
+        self._pool.release(instance, reusable=verdict.reusable, run_ns=run_ns)
         return Execution(
             status=verdict.status,
             start=lease.kind,
@@ -107,7 +108,7 @@ class PooledRunner(Runner):
             error=verdict.error,
             queue_ns=lease.queue_ns,
             start_ns=lease.start_ns + loaded_ns - begun_ns,
-            run_ns=ended_ns - loaded_ns,
+            run_ns=run_ns,
             cpu_ns=None if cpu_before is None or cpu_after is None else cpu_after - cpu_before,
             max_rss_bytes=peak,
             image=sandbox.image,
