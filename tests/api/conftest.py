@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json as jsonlib
 import re
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -19,15 +20,17 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import pytest
+from flask import Flask
 from jsonschema import Draft202012Validator
 from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 from werkzeug.datastructures import Headers
+from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.test import run_wsgi_app
 
+from lowcode_faas_core import dispatcher, worker
 from lowcode_faas_core.api.application import create_api
 from lowcode_faas_core.configuration import LimitSettings
-from lowcode_faas_core.dispatcher import create_app
 from lowcode_faas_core.limits import OperatorLimits
 from lowcode_faas_core.model import Reuse
 from lowcode_faas_core.readiness import Readiness
@@ -273,10 +276,8 @@ def stub_setup(tmp_path: Path, description: Description) -> Iterator[Api]:
     yield stub_setup_with(OperatorLimits(LimitSettings()), description)
 
 
-@contextmanager
-def process_setup(tmp_path: Path, description: Description) -> Iterator[Api]:
-    """Yield what `make run` hosts: files, and Node processes started by this one."""
-    environ = {
+def _environ(tmp_path: Path) -> dict[str, str]:
+    return {
         "LOWCODE_FAAS_STORAGE": "files",
         "LOWCODE_FAAS_DATA_DIR": str(tmp_path / "data"),
         "LOWCODE_FAAS_FILES_KEEP_VERSIONS": "20",
@@ -284,17 +285,53 @@ def process_setup(tmp_path: Path, description: Description) -> Iterator[Api]:
         "LOWCODE_FAAS_STOCK": "0",
         "LOWCODE_FAAS_FUNCTION_LOGS_SINK": "none",
     }
-    app = create_app(environ)
+
+
+@contextmanager
+def _closing(app: Flask) -> Iterator[Flask]:
     try:
-        yield Api(wsgi_sender(app), description)
+        yield app
     finally:
         app.extensions[SERVICES].close()
+
+
+@contextmanager
+def process_setup(tmp_path: Path, description: Description) -> Iterator[Api]:
+    """Yield what `make run` hosts: files, and Node processes started by this one."""
+    with _closing(dispatcher.create_app(_environ(tmp_path))) as app:
+        yield Api(wsgi_sender(app), description)
+
+
+@contextmanager
+def worker_setup(tmp_path: Path, description: Description) -> Iterator[Api]:
+    """Yield a dispatcher that sends every invocation to a worker by HTTP."""
+    environ = _environ(tmp_path)
+    with _closing(worker.create_app(environ)) as worker_app:
+        server = make_server("127.0.0.1", 0, worker_app, threaded=True, request_handler=_Quiet)
+        # The default poll is half a second, which every test would wait for at its end.
+        serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        serving.start()
+        environ["LOWCODE_FAAS_WORKER_URL"] = f"http://127.0.0.1:{server.server_port}"
+        try:
+            with _closing(dispatcher.create_app(environ)) as app:
+                yield Api(wsgi_sender(app), description)
+        finally:
+            server.shutdown()
+            serving.join()
+            server.server_close()
+
+
+class _Quiet(WSGIRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002  # Werkzeug's name
+        """Say nothing: a line a request would drown the report of a failure."""
 
 
 Setup = Callable[[Path, Description], AbstractContextManager[Api]]
 
 #: What the tests of the API run against. Another set-up joins by a line here.
-SETUPS: dict[str, Setup] = {"stub": stub_setup, "process": process_setup}
+SETUPS: dict[str, Setup] = {"stub": stub_setup, "process": process_setup, "worker": worker_setup}
 
 
 @pytest.fixture(scope="session")

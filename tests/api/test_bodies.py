@@ -56,16 +56,20 @@ EVERY_POST = [
 
 @pytest.mark.parametrize("content", MALFORMED.values(), ids=MALFORMED)
 @pytest.mark.parametrize(("method", "target"), EVERY_POST)
-def test_what_is_no_json_is_malformed(api: Any, method: str, target: str, content: bytes) -> None:
-    api.request(method, target, body=content).refused(400, "malformed_request")
+def test_what_is_no_json_is_malformed(
+    stub_api: Any, method: str, target: str, content: bytes
+) -> None:
+    stub_api.request(method, target, body=content).refused(400, "malformed_request")
 
 
 @pytest.mark.fault(14)
 @pytest.mark.parametrize("content", DEEP.values(), ids=DEEP)
 @pytest.mark.parametrize(("method", "target"), EVERY_POST)
-def test_endless_nesting_is_malformed(api: Any, method: str, target: str, content: bytes) -> None:
-    api.request(method, target, body=content).refused(400, "malformed_request")
-    assert api.get("/healthz").status == 200
+def test_endless_nesting_is_malformed(
+    stub_api: Any, method: str, target: str, content: bytes
+) -> None:
+    stub_api.request(method, target, body=content).refused(400, "malformed_request")
+    assert stub_api.get("/healthz").status == 200
 
 
 @pytest.mark.fault(15)
@@ -129,9 +133,9 @@ def test_of_equal_keys_the_last_counts(api: Any) -> None:
         ('"text"', ""),
     ],
 )
-def test_wrong_types_and_values_are_pointed_at(api: Any, content: str, pointer: str) -> None:
-    api.deploy()
-    answer = api.post("/functions/greet/invoke", body=content.encode())
+def test_wrong_types_and_values_are_pointed_at(stub_api: Any, content: str, pointer: str) -> None:
+    stub_api.deploy()
+    answer = stub_api.post("/functions/greet/invoke", body=content.encode())
 
     problem = answer.refused(422, "invalid_value", pointer)
     assert problem["where"] == "body"
@@ -203,11 +207,11 @@ def test_a_missing_body_is_malformed_where_one_is_needed(api: Any, content: byte
     ],
 )
 def test_unknown_fields_are_refused(
-    api: Any, method: str, target: str, body: dict[str, Any], pointer: str
+    stub_api: Any, method: str, target: str, body: dict[str, Any], pointer: str
 ) -> None:
-    api.deploy()
+    stub_api.deploy()
 
-    api.request(method, target, body).refused(422, "invalid_value", pointer)
+    stub_api.request(method, target, body).refused(422, "invalid_value", pointer)
 
 
 def test_undecodable_comes_before_illegal(api: Any) -> None:
@@ -227,16 +231,16 @@ def test_undecodable_comes_before_illegal(api: Any) -> None:
         "nonsense",
     ],
 )
-def test_other_media_types_are_refused(api: Any, declared: str) -> None:
+def test_other_media_types_are_refused(stub_api: Any, declared: str) -> None:
     for method, target in EVERY_POST:
-        answer = api.request(method, target, body=b"{}", headers={"Content-Type": declared})
+        answer = stub_api.request(method, target, body=b"{}", headers={"Content-Type": declared})
         answer.refused(415, "unsupported_media_type")
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "gzip, identity"])
-def test_compressed_bodies_are_refused(api: Any, encoding: str) -> None:
+def test_compressed_bodies_are_refused(stub_api: Any, encoding: str) -> None:
     headers = {"Content-Encoding": encoding}
-    answer = api.post("/functions", body=b"\x1f\x8b\x08\x00", headers=headers)
+    answer = stub_api.post("/functions", body=b"\x1f\x8b\x08\x00", headers=headers)
 
     answer.refused(415, "unsupported_media_type")
 
@@ -320,10 +324,10 @@ def test_a_chunked_body_above_the_limit_is_refused(limited_api: Callable[..., An
     api.post("/collections", body=padded, headers=chunked).refused(413, "payload_too_large")
 
 
-def test_a_body_that_ends_early_is_malformed(api: Any) -> None:
+def test_a_body_that_ends_early_is_malformed(stub_api: Any) -> None:
     headers = {"Content-Length": "100"}
 
-    api.post("/functions", body=b"{}", headers=headers).refused(400, "malformed_request")
+    stub_api.post("/functions", body=b"{}", headers=headers).refused(400, "malformed_request")
 
 
 def test_parts_above_their_limits_are_refused(limited_api: Callable[..., Any]) -> None:

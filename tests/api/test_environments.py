@@ -42,17 +42,17 @@ def every_place(api: Any, env: dict[str, Any]) -> list[Any]:
 
 @pytest.mark.fault(73)
 @pytest.mark.parametrize("key", LOADERS)
-def test_variables_that_act_before_the_handler_are_refused(api: Any, key: str) -> None:
-    for answer in every_place(api, {"FINE": "1", key: "--import=data:text/javascript,0"}):
+def test_variables_that_act_before_the_handler_are_refused(stub_api: Any, key: str) -> None:
+    for answer in every_place(stub_api, {"FINE": "1", key: "--import=data:text/javascript,0"}):
         answer.refused(422, "invalid_value", f"/env/{key}")
-    assert api.get("/functions/greet/env").json == {"env": {}}
-    assert api.get("/collections/env").json == {"env": {}}
+    assert stub_api.get("/functions/greet/env").json == {"env": {}}
+    assert stub_api.get("/collections/env").json == {"env": {}}
 
 
 @pytest.mark.fault(74)
 @pytest.mark.parametrize("key", BAD_KEYS)
-def test_illegal_keys_are_refused(api: Any, key: str) -> None:
-    for answer in every_place(api, {key: "1"}):
+def test_illegal_keys_are_refused(stub_api: Any, key: str) -> None:
+    for answer in every_place(stub_api, {key: "1"}):
         answer.refused(422, "invalid_value", f"/env/{key}")
 
 

@@ -14,8 +14,8 @@ FORMS = ["/functions/{}", "/functions/{}/source", "/functions/{}/env", "/functio
 @pytest.mark.fault(1)
 @pytest.mark.parametrize("name", TRAVERSAL_NAMES)
 @pytest.mark.parametrize("form", FORMS)
-def test_traversal_in_a_function_name_is_refused(api: Any, name: str, form: str) -> None:
-    answer = api.get(form.format(name))
+def test_traversal_in_a_function_name_is_refused(stub_api: Any, name: str, form: str) -> None:
+    answer = stub_api.get(form.format(name))
 
     assert answer.refused(422)["where"] == "path"
 
@@ -69,7 +69,7 @@ def test_a_path_is_decoded_once(api: Any) -> None:
 @pytest.mark.parametrize(
     "name", ["a%00b", "a%0ab", "a%0D%0Ab", "%ff", "%c3%28", "%7f", "%ed%a0%80"]
 )
-def test_bytes_that_are_no_text_are_refused(api: Any, name: str) -> None:
+def test_bytes_that_are_no_text_are_refused(stub_api: Any, name: str) -> None:
     for target in (
         f"/functions/{name}",
         f"/collections/{name}",
@@ -77,7 +77,7 @@ def test_bytes_that_are_no_text_are_refused(api: Any, name: str) -> None:
         f"/functions?collection_path={name}",
         f"/functions?{name}=1",
     ):
-        api.get(target).refused(400, "malformed_request")
+        stub_api.get(target).refused(400, "malformed_request")
 
 
 @pytest.mark.fault(4)
@@ -150,16 +150,16 @@ def test_overlong_names_are_refused(api: Any) -> None:
 
 
 @pytest.mark.fault(9)
-def test_overlong_collection_paths_are_refused(api: Any) -> None:
+def test_overlong_collection_paths_are_refused(stub_api: Any) -> None:
     deepest = "/".join("abcdefgh")
-    api.collection(deepest)
-    assert api.get(f"/collections/{deepest}").status == 200
+    stub_api.collection(deepest)
+    assert stub_api.get(f"/collections/{deepest}").status == 200
     long = "/".join(["a" * 60] * 5)
     for path in (f"{deepest}/i", "/".join(["a"] * 1000), long, "a/" * 500_000 + "a"):
-        api.post("/collections", {"path": path}).refused(422, pointer="/path")
-        api.get(f"/collections/{path}").refused(422, pointer="/path")
-        api.get(f"/collections/{path}/functions").refused(422, pointer="/collection_path")
-        api.get(f"/functions?collection_path={path}").refused(422, pointer="/collection_path")
+        stub_api.post("/collections", {"path": path}).refused(422, pointer="/path")
+        stub_api.get(f"/collections/{path}").refused(422, pointer="/path")
+        stub_api.get(f"/collections/{path}/functions").refused(422, pointer="/collection_path")
+        stub_api.get(f"/functions?collection_path={path}").refused(422, pointer="/collection_path")
 
 
 @pytest.mark.fault(11)
@@ -197,8 +197,8 @@ def test_names_of_object_members_are_ordinary(api: Any, modules: dict[str, str])
         "/static/x",
     ],
 )
-def test_unknown_paths_are_problems_and_never_redirects(api: Any, target: str) -> None:
-    api.get(target).refused(404, "not_found")
+def test_unknown_paths_are_problems_and_never_redirects(stub_api: Any, target: str) -> None:
+    stub_api.get(target).refused(404, "not_found")
 
 
 @pytest.mark.fault(22)
@@ -214,9 +214,9 @@ def test_unknown_paths_are_problems_and_never_redirects(api: Any, target: str) -
     ],
 )
 def test_wrong_methods_name_the_right_ones(
-    api: Any, method: str, target: str, allowed: str
+    stub_api: Any, method: str, target: str, allowed: str
 ) -> None:
-    answer = api.request(method, target)
+    answer = stub_api.request(method, target)
 
     answer.refused(405, "method_not_allowed")
     assert answer.headers["Allow"] == allowed
@@ -287,7 +287,7 @@ def test_a_collection_given_twice_differently_is_refused(api: Any) -> None:
         ("/functions/greet/source?version=x", "/version"),
     ],
 )
-def test_illegal_query_parameters_are_named(api: Any, target: str, parameter: str) -> None:
-    problem = api.get(target).refused(422, "invalid_value", parameter)
+def test_illegal_query_parameters_are_named(stub_api: Any, target: str, parameter: str) -> None:
+    problem = stub_api.get(target).refused(422, "invalid_value", parameter)
 
     assert problem["where"] == "query"
