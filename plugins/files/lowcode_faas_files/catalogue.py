@@ -31,7 +31,7 @@ from lowcode_faas_files.records import Meta, Row
 from lowcode_faas_files.tree import Tree, sweep
 from lowcode_faas_files.writer import Plan, Writer
 
-__all__ = ["Catalogue", "Known", "guarded", "remember"]
+__all__ = ["Catalogue", "Known", "NotAdopted", "guarded", "remember"]
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +57,10 @@ def guarded() -> Iterator[None]:
         yield
     except OSError as error:
         raise platform_error(error) from error
+
+
+class NotAdopted(FunctionNotFound):
+    """Raised for a new source file that is still changing, or in a folder that is read-only."""
 
 
 @dataclass(slots=True)
@@ -137,11 +141,6 @@ class Catalogue:
             raise FunctionNotFound(f"there is no function {ref}")
         remember(self._views, ref, view)
         return _known(ref, view)
-
-    def awaits_second_look(self, ref: FunctionRef) -> bool:
-        """Tell whether the function has an edit that :meth:`known` found too fresh."""
-        with self.reading() as root:
-            return root is not None and self.reader.view(root, ref).is_edited
 
     @contextmanager
     def locked(self, ref: FunctionRef, operation: str) -> Iterator[tuple[Folder, View]]:
@@ -287,4 +286,4 @@ def _known(ref: FunctionRef, view: View) -> Known:
         return Known(view.meta, view)
     if working is not None and working.fault is not None:
         raise SourceCorrupt(f"{working.shown} cannot be a source: {working.fault}")
-    raise FunctionNotFound(f"there is no function {ref}; its source was not adopted (yet)")
+    raise NotAdopted(f"there is no function {ref}; its source was not adopted (yet)")

@@ -50,7 +50,7 @@ class Deploys:
                 if env is None:
                     env = self._carried_env(root, ref, view)
                 version = old.current.version + 1 if old is not None else 1
-                if old is None and view.meta is None:
+                if view.is_damaged:
                     version += self._history.last_version(functions, ref.name)
                 row = Row(
                     version=version,

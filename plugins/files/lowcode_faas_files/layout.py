@@ -75,8 +75,13 @@ def is_name(name: str) -> bool:
     return _is_name(name) is not None
 
 
-def function_names(entries: Iterable[str]) -> set[str]:
-    """Return the functions that have a source among these directory entries."""
+def function_names(entries: Iterable[str], *, meta: bool = False) -> set[str]:
+    """Return the functions that have a source (or, with ``meta``, a meta file) among entries."""
     suffixes = tuple(language.suffix for language in Language)
-    stems = {entry[:-4] for entry in entries if entry.endswith(suffixes)}
+    stems = set()
+    for entry in entries:
+        if entry.endswith(suffixes):
+            stems.add(entry[:-4])
+        elif meta and entry.endswith(".meta.json"):
+            stems.add(entry[: -len(".meta.json")])
     return {name for name in stems if _is_name(name)}

@@ -111,6 +111,11 @@ class View:
     settled: bool
 
     @property
+    def is_damaged(self) -> bool:
+        """Whether there is a meta file, but not one that can be read."""
+        return self.meta is None and self.meta_key is not None
+
+    @property
     def exists(self) -> bool:
         """Whether there is a source, or one is about to be put in place."""
         return self.working is not None or self.publishing
@@ -234,6 +239,7 @@ class Reader:
             except SourceCorrupt:
                 if not repair:
                     raise
+                meta_key = before[0]
             else:
                 if meta is None:
                     return None

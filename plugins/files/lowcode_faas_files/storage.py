@@ -34,7 +34,7 @@ from lowcode_faas_core.model import (
 )
 from lowcode_faas_core.names import ancestors
 from lowcode_faas_core.paging import decode_cursor, encode_cursor, page_of
-from lowcode_faas_files.catalogue import Catalogue, Known, remember
+from lowcode_faas_files.catalogue import Catalogue, Known, NotAdopted, remember
 from lowcode_faas_files.deploys import Deploys
 from lowcode_faas_files.disk import Folder
 from lowcode_faas_files.faultpoints import Step, no_step
@@ -201,7 +201,7 @@ class FilesStorage(Storage):
             ref = FunctionRef(collection_path, name)
             try:
                 known = self._catalogue.known(ref, wait=False)
-            except FunctionNotFound:
+            except NotAdopted:
                 again.append(name)
             except FaasError:
                 continue
@@ -336,7 +336,8 @@ def _names_in(folder: Folder | None) -> set[str]:
     if functions is None:
         return set()
     with functions:
-        return function_names(functions.names())
+        # A meta file without a source is a commit cut short, or what a removal has left.
+        return function_names(functions.names(), meta=True)
 
 
 def _function(ref: FunctionRef, known: Known) -> Function:

@@ -228,13 +228,13 @@ class Writer:
         """Remove what a function without a source has left."""
         functions.remove(env_name(name))
         self._step("delete.env-removed")
-        functions.remove(meta_name(name))
-        self._step("delete.meta-removed")
         versions = enter(functions, VERSIONS)
         if versions is not None:
             with versions:
                 versions.remove_tree(name)
         self._step("delete.history-removed")
+        functions.remove(meta_name(name))
+        self._step("delete.meta-removed")
         with suppress(OSError):
             functions.sync()
 
