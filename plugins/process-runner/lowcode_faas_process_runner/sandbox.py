@@ -147,18 +147,20 @@ class ProcessSandbox(Sandbox):
             self._channel.shutdown(socket.SHUT_RDWR)
 
     def kill(self) -> None:
-        """Kill the namespace's init, and with it everything inside, or else the whole session."""
+        """Kill the namespace's init, and with it everything inside, and the whole session."""
         with self._lock:
             if self._end is not None:
                 return
+            if self._outer_status is None:
+                # Not reaped yet, so the number still means this process group. Before the init:
+                # unshare would complain on the function's stderr about the signal that ended it.
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(self._processes[0], signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(self.pid, signal.SIGKILL)
             if self._init_fd is not None:
                 with contextlib.suppress(ProcessLookupError):
                     signal.pidfd_send_signal(self._init_fd, signal.SIGKILL)
-                return
-            if self._outer_status is None:
-                # Not reaped yet, so the number still means this process group.
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(self.pid, signal.SIGKILL)
 
     def kill_for_memory(self) -> None:
         """Kill it and have its end say why."""
@@ -181,17 +183,17 @@ class ProcessSandbox(Sandbox):
                 if self._end is not None:
                     return self._end
                 waiting = self._still_running()
-                if not waiting:
+                if waiting is None:
                     self._end = self._finish()
                     return self._end
                 # A duplicate, so that a thread that confirms the end first cannot close it away.
-                watched = os.dup(waiting[0])
+                watched, event = os.dup(waiting[0]), waiting[1]
             left = deadline - time.monotonic()
             try:
                 if left <= 0:
                     return None
                 poll = select.poll()
-                poll.register(watched, select.POLLIN)
+                poll.register(watched, event)
                 poll.poll(left * 1000)
             finally:
                 os.close(watched)
@@ -218,7 +220,8 @@ class ProcessSandbox(Sandbox):
             return None
         return int(status[at + 6 : status.index(b"kB", at)]) * 1024
 
-    def _still_running(self) -> list[int]:
+    def _still_running(self) -> tuple[int, int] | None:
+        """Return a descriptor and the event on it that must come before all is over."""
         poll = select.poll()
         for descriptor in self._processes:
             poll.register(descriptor, select.POLLIN)
@@ -235,8 +238,8 @@ class ProcessSandbox(Sandbox):
         running = [descriptor for descriptor in self._processes if descriptor not in over]
         if not running and self._init_fd is None and self._holders_left():
             # Killed before Node had spoken: nobody told the init's pid. Its end shows in the pipe.
-            return [self._outputs[0][0]]
-        return running
+            return self._outputs[0][0], 0
+        return (running[0], select.POLLIN) if running else None
 
     def _holders_left(self) -> bool:
         """Tell whether a process of the chain still holds the writing end of stdout."""

