@@ -156,7 +156,6 @@ test('stdin is empty and is not the channel', async (t) => {
 test('worker threads print through the sandbox', async (t) => {
   const logs = await printed(t, `const { Worker } = await import('node:worker_threads');
     const worker = new Worker("console.log('from a worker', process.argv.length)", { eval: true });
-    await new Promise((resolve) => worker.on('exit', resolve));
-    await new Promise((resolve) => setTimeout(resolve, 20))`);
+    await new Promise((resolve) => worker.stdout.on('end', resolve))`);
   assert.deepEqual(logs, [['info', 'stdout', 'from a worker 2']]);
 });
