@@ -27,9 +27,10 @@ class Gone(Exception):
 class Conversation:
     """The sandbox's side of the channel, for a :data:`Behaviour` to speak with."""
 
-    def __init__(self, end: socket.socket, token: bytes) -> None:
+    def __init__(self, sandbox: StubSandbox, end: socket.socket) -> None:
+        self._sandbox = sandbox
         self._end = end
-        self.token = token
+        self.token = sandbox.token
         #: The env and source it was loaded with.
         self.loaded: dict[str, Any] = {}
 
@@ -55,6 +56,10 @@ class Conversation:
             self._end.sendall(data)
         except OSError as error:
             raise Gone from error
+
+    def crash(self, end: End) -> None:
+        """End the sandbox as a process would end by itself."""
+        self._sandbox.crash(end)
 
     def _exactly(self, size: int) -> bytes:
         data = bytearray()
@@ -156,7 +161,7 @@ class StubSandbox(Sandbox):
             return
 
     def _live(self) -> None:
-        conversation = self._conversation(self._guest, self.token)
+        conversation = self._conversation(self, self._guest)
         try:
             while True:
                 kind, payload = conversation.receive()

@@ -113,7 +113,11 @@ class PoolMachine(RuleBasedStateMachine):
         )
         self.offset_ns = 0
         self.pool = Pool(
-            self.launcher, caps, LIMITS, Bounds(1000, 1000), lambda: time.monotonic_ns() + self.offset_ns
+            self.launcher,
+            caps,
+            LIMITS,
+            Bounds(1000, 1000),
+            lambda: time.monotonic_ns() + self.offset_ns,
         )
         self.asking: list[threading.Thread] = []
         self.leased: list[Any] = []
@@ -150,7 +154,7 @@ class PoolMachine(RuleBasedStateMachine):
                 got = self.pool.lease(want, time.monotonic_ns() + 3_600_000_000_000)
             except (CapacityError, Draining, RunnerUnavailable):
                 return
-            except BaseException as error:  # noqa: BLE001
+            except BaseException as error:
                 self.errors.append(error)
                 return
             self.leased.append(got.instance)
