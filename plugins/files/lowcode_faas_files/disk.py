@@ -191,6 +191,15 @@ class Folder:
             raise
         return name
 
+    def put(self, name: str, data: bytes, stamp: int | None = None) -> None:
+        """Write a file whole or not at all; its name is durable after ``sync``."""
+        temporary = self.stage(data, stamp)
+        try:
+            self.rename(temporary, name)
+        except BaseException:
+            self.discard(temporary)
+            raise
+
     def touch(self, name: str) -> None:
         """Make an empty file; durable after ``sync``."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -28,7 +28,7 @@ FAULT_POINTS: tuple[str, ...] = tuple(
         ],
         "rollback": [*_COMMIT, "marked", "source-staged", *_COMMIT_END, *_PUBLISH],
         "adopt": [*_COMMIT, *_COMMIT_END, "pruned"],
-        "recover": ["locked", "env-published", "source-staged", *_PUBLISH[:3]],
+        "recover": ["locked", "env-published", "source-read", *_PUBLISH[:3]],
         "function-env": ["locked", "staged", "renamed", "synced"],
         "collection-env": ["locked", "staged", "renamed", "synced"],
         "delete": [

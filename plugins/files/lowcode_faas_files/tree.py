@@ -147,8 +147,8 @@ class Tree:
     def _stage(self, folder: Folder, name: str, below: list[str], env: dict[str, str]) -> None:
         with folder.make(name) as made:
             content = encode(CollectionMeta(now()))
-            made.rename(made.stage(content), COLLECTION_META)
-            made.rename(made.stage(encode({} if below else env)), COLLECTION_ENV)
+            made.put(COLLECTION_META, content)
+            made.put(COLLECTION_ENV, encode({} if below else env))
             with made.make(FUNCTIONS):
                 pass
             if below:

@@ -103,7 +103,7 @@ class Writer:
         if plan.old is not None and self._history.keep_versions > 1:
             old_row = f"{plan.old.current.stem}.json"
             if history.status(old_row) is None:
-                history.rename(history.stage(encode(plan.old.current)), old_row)
+                history.put(old_row, encode(plan.old.current))
         self._step(f"{operation}.row-kept")
         archive = history.stage(plan.source)
         staged.append((history, archive))
@@ -112,9 +112,8 @@ class Writer:
         staged.append((history, row.archive))
         self._step(f"{operation}.archived")
         if plan.env is not None:
-            env = history.stage(plan.env, stamp_after(functions.status(env_name(name))))
-            staged.append((history, env))
-            history.rename(env, f"{row.stem}.env.json")
+            stamp = stamp_after(functions.status(env_name(name)))
+            history.put(f"{row.stem}.env.json", plan.env, stamp)
             staged.append((history, f"{row.stem}.env.json"))
             self._step(f"{operation}.env-staged")
         source = ""
@@ -157,11 +156,10 @@ class Writer:
                 or working.fault is not None
                 or working.sha256 in (view.meta.replaces, row.sha256)
             ):
-                source = functions.stage(
-                    self._history.read(history, row, name), self._source_stamp(functions, name)
-                )
-                self._step("recover.source-staged")
-                functions.rename(source, source_name(name, row.language))
+                source = self._history.read(history, row, name)
+                self._step("recover.source-read")
+                stamp = self._source_stamp(functions, name)
+                functions.put(source_name(name, row.language), source, stamp)
             self._step("recover.source-published")
             functions.sync()
             history.sync()
@@ -172,8 +170,8 @@ class Writer:
 
     def replace_source(self, functions: Folder, name: str, row: Row, data: bytes) -> None:
         """Put the current version's bytes back under its name."""
-        source = functions.stage(data, self._source_stamp(functions, name))
-        functions.rename(source, source_name(name, row.language))
+        stamp = self._source_stamp(functions, name)
+        functions.put(source_name(name, row.language), data, stamp)
         functions.sync()
 
     def replace_json(self, folder: Folder, name: str, data: bytes, operation: str) -> None:
