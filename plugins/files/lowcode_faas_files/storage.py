@@ -54,6 +54,8 @@ class _Resolved:
     """What an invocation was last answered, and the files that this depends on."""
 
     watched: Watched
+    #: Whether a change of those files is sure to show.
+    settled: bool
     resolution: Resolution
     pinned: dict[int, Resolution] = field(default_factory=dict)
 
@@ -87,7 +89,7 @@ class FilesStorage(Storage):
 
     def resolve(self, ref: FunctionRef, version: int | None = None) -> Resolution:
         resolved = self._resolved.get(ref)
-        if resolved is None or not is_unchanged(resolved.watched):
+        if resolved is None or not resolved.settled or not is_unchanged(resolved.watched):
             resolved = self._resolve(ref)
         current = resolved.resolution
         if version is None or version == current.deployment.version:
@@ -120,12 +122,11 @@ class FilesStorage(Storage):
             settled = settled and level.settled
         levels.append(EnvLevel("function", str(ref), known.view.env))
         resolution = Resolution(known.meta.current.deployment(ref, current=True), tuple(levels))
-        resolved = _Resolved(tuple(dict.fromkeys(watched)), resolution)
-        if settled:
-            old = self._resolved.get(ref)
-            if old is not None and old.resolution == resolution:
-                resolved.resolution, resolved.pinned = old.resolution, old.pinned
-            remember(self._resolved, ref, resolved)
+        resolved = _Resolved(tuple(dict.fromkeys(watched)), settled, resolution)
+        old = self._resolved.get(ref)
+        if old is not None and old.resolution == resolution:
+            resolved.resolution, resolved.pinned = old.resolution, old.pinned
+        remember(self._resolved, ref, resolved)
         return resolved
 
     def deployment(self, ref: FunctionRef, version: int | None = None) -> Deployment:
