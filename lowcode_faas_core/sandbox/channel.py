@@ -120,7 +120,10 @@ class Channel:
         self.drain()
 
     def drain_to_end(self, deadline_ns: int) -> None:
-        """Take what is left on the raw outputs of a sandbox that has ended, within the time."""
+        """Take what is left on the raw outputs once the stream has ended, within the time.
+
+        Not after the end is confirmed: the descriptors are closed, or somebody else's, by then.
+        """
         while self._outputs and time.monotonic_ns() < deadline_ns:
             before = len(self._outputs)
             if not self._drain_poll.poll(0):

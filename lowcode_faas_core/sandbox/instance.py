@@ -184,7 +184,10 @@ class Instance:
         return of_answer(answer, phase)
 
     def _judge_end(self, invocation: Invocation, phase: Phase) -> Verdict:
-        # The stream ended: the process did, or user code closed the descriptor and lives on.
+        # The stream ended: the process did, or user code closed the descriptor and lives on. Its
+        # last words are taken first: a confirmed end closes the pipes, and the next sandbox of
+        # another thread may have their numbers by then.
+        self._channel.drain_to_end(time.monotonic_ns() + 100_000_000)
         end = self.sandbox.ended(0.25)
         if end is None:
             self.sandbox.kill()
@@ -192,7 +195,6 @@ class Instance:
             if self.cause is Cause.OWN and not end.out_of_memory:
                 closed = ProtocolError("the end of its stream, and went on")
                 return of_protocol_error(closed, phase)
-        self._channel.drain_to_end(time.monotonic_ns() + 100_000_000)
         return of_end(end, self.cause, phase, self._capture.stderr_tail)
 
     def _end(self, invocation: Invocation, cause: Cause) -> None:
