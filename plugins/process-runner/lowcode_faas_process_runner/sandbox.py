@@ -23,19 +23,24 @@ _TIMEVAL: Final = struct.Struct("@ll")
 #: A shell reports a child killed by signal n as exit code 128 + n.
 _SHELL_SIGNAL_BASE: Final = 128
 _LAST_SIGNAL: Final = 64
+#: Between two looks at processes that are over but not reaped, in milliseconds.
+_LAST_STEPS_MS: Final = 1.0
 
 
 def decode_exit(
-    *, outer: int, exact: int | None, behind_shell: bool
+    *, outer: int | None, exact: int | None, behind_shell: bool
 ) -> tuple[int | None, int | None]:
     """Return exit code and signal, of which one is ``None``.
 
     ``outer`` is the wait status of the process we started, ``exact`` that of Node itself where the
     kernel gives it. Without it, and behind the namespace's init, an exit code of 129 to 192 is
-    taken for the signal a shell reports that way.
+    taken for the signal a shell reports that way. Neither is known when someone else, who waits for
+    every child of the service, took the status away.
     """
     if exact is not None:
         outer = exact
+    if outer is None:
+        return None, None
     if os.WIFSIGNALED(outer):
         return None, os.WTERMSIG(outer)
     code = os.WEXITSTATUS(outer)
@@ -183,18 +188,20 @@ class ProcessSandbox(Sandbox):
                 if self._end is not None:
                     return self._end
                 waiting = self._still_running()
-                if waiting is None:
+                if waiting is None and self._reap():
                     self._end = self._finish()
                     return self._end
+                # What is not reaped by now is so within the microseconds of its last steps.
+                descriptor, event = waiting or (self._processes[0], 0)
                 # A duplicate, so that a thread that confirms the end first cannot close it away.
-                watched, event = os.dup(waiting[0]), waiting[1]
+                watched = os.dup(descriptor)
             left = deadline - time.monotonic()
             try:
                 if left <= 0:
                     return None
                 poll = select.poll()
                 poll.register(watched, event)
-                poll.poll(left * 1000)
+                poll.poll(min(left * 1000, _LAST_STEPS_MS) if waiting is None else left * 1000)
             finally:
                 os.close(watched)
 
@@ -226,20 +233,30 @@ class ProcessSandbox(Sandbox):
         for descriptor in self._processes:
             poll.register(descriptor, select.POLLIN)
         over = {descriptor for descriptor, _ in poll.poll(0)}
-        if self._outer_status is None and self._processes[0] in over:
-            # By the descriptor of this one child: other children of the service are not ours.
-            result = os.waitid(os.P_PIDFD, self._processes[0], os.WEXITED | os.WNOHANG)
-            if result is not None:
-                self._outer_status = (
-                    result.si_status << 8
-                    if result.si_code == os.CLD_EXITED
-                    else result.si_status & 0x7F
-                )
-        running = [descriptor for descriptor in self._processes if descriptor not in over]
-        if not running and self._init_fd is None and self._holders_left():
+        for descriptor in self._processes:
+            if descriptor not in over:
+                return descriptor, select.POLLIN
+        if self._init_fd is None and self._holders_left():
             # Killed before Node had spoken: nobody told the init's pid. Its end shows in the pipe.
             return self._outputs[0][0], 0
-        return (running[0], select.POLLIN) if running else None
+        return None
+
+    def _reap(self) -> bool:
+        """Take the outermost process off the table; False while one of its group still dies.
+
+        Where this process is the init of a container, or a subreaper, the members of the group the
+        outermost left behind are handed to it as well. Other children of the service are in other
+        groups: they are never touched.
+        """
+        while True:
+            try:
+                pid, status = os.waitpid(-self.pid, os.WNOHANG)
+            except ChildProcessError:
+                return True
+            if pid == 0:
+                return False
+            if pid == self.pid:
+                self._outer_status = status
 
     def _holders_left(self) -> bool:
         """Tell whether a process of the chain still holds the writing end of stdout."""
@@ -251,7 +268,6 @@ class ProcessSandbox(Sandbox):
 
     def _finish(self) -> End:
         exact = procfs.exit_status(self._node_fd) if self._node_fd is not None else None
-        assert self._outer_status is not None  # noqa: S101  # every process was over
         code, number = decode_exit(
             outer=self._outer_status, exact=exact, behind_shell=self._init_fd is not None
         )

@@ -100,8 +100,10 @@ def discard(pid: int) -> None:
     """Kill and reap a process that was started too late for anyone to want it."""
     with contextlib.suppress(OSError):
         os.killpg(pid, signal.SIGKILL)
+    # Members of its group too, where this process inherits them; ends with "no such child".
     with contextlib.suppress(OSError):
-        os.waitpid(pid, 0)
+        while True:
+            os.waitpid(-pid, 0)
 
 
 def _start(order: Order) -> int:

@@ -264,6 +264,8 @@ def test_an_exit_code_above_128_is_no_signal_where_the_kernel_tells(speakers):
         (255 << 8, None, True, (255, None)),
         (9, None, True, (None, 9)),
         (128 << 8, None, True, (128, None)),
+        (None, None, True, (None, None)),
+        (None, 3 << 8, True, (3, None)),
     ],
 )
 def test_how_an_exit_status_is_read(outer, exact, shell, expected):
