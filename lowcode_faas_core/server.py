@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import logging
 import os
 import signal
 import socket
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gunicorn.app.base import BaseApplication
+from gunicorn.glogging import Logger
 from gunicorn.workers.gthread import ThreadWorker
 
 from lowcode_faas_core import __version__
@@ -36,6 +38,8 @@ __all__ = ["FaasWorker", "gunicorn_settings", "serve"]
 #: As in ``services.py``, which the master does not import.
 SERVICES = "lowcode_faas_services"
 PR_SET_PDEATHSIG = 1
+#: As gunicorn writes its lines, with the module where gunicorn has nothing.
+LOG_FORMAT = "%(asctime)s [%(process)d] [%(levelname)s] %(name)s: %(message)s"
 #: Seconds a stopping worker gives cancelled runs to answer their callers.
 LAST_WORDS_S = 1.0
 
@@ -44,6 +48,11 @@ class FaasWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     """A gthread worker whose end is prompt: one quit is enough, further signals change nothing."""
 
     quitting = False
+
+    def init_process(self) -> None:
+        """Give the service's own log the form of gunicorn's, then serve."""
+        logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, datefmt=Logger.datefmt)
+        super().init_process()
 
     def handle_quit(self, sig: int, frame: Any) -> None:
         """Stop now. Ctrl-C arrives here twice, from the terminal and from the master.
