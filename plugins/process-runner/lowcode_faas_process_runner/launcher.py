@@ -95,6 +95,7 @@ class ProcessLauncher(Launcher):
         self._finding = threading.Lock()
         self._free_uids = list(range(_UIDS - 1, -1, -1))
         self._numbers = itertools.count(1)
+        self._outstanding: set[str] = set()
         self._node_fds: dict[str, int] = {}
 
     def start(self, limits: SandboxLimits, deadline_ns: int) -> ProcessSandbox:
@@ -172,7 +173,9 @@ class ProcessLauncher(Launcher):
         """End both threads and remove what is left on disk."""
         self._spawner.close()
         self._housekeeper.close()
-        self._leases.release()
+        with self._lock:
+            all_cleared = not self._outstanding
+        self._leases.release(all_cleared=all_cleared)
         with self._lock:
             descriptors = list(self._node_fds.values())
             self._node_fds.clear()
@@ -224,6 +227,8 @@ class ProcessLauncher(Launcher):
         layers = means.layers
         node = self._nodes.find()
         self._leases.acquire()
+        with self._lock:
+            self._outstanding.add(held.name)
         held.uid = self._take_uid(layers)
         if not layers.private_tmp:
             held.folder = self._leases.make_folder(held.name, held.uid)
@@ -298,16 +303,18 @@ class ProcessLauncher(Launcher):
 
     def _clear(self, held: _Held) -> bool:
         if held.folder is not None:
-            self._leases.remove_folders(held.name)
+            self._leases.remove_folder(held.name)
         if held.group is not None and not held.group.remove():
             return False
         self._free_uid(held)
         return True
 
     def _free_uid(self, held: _Held) -> None:
-        # Only now: the next sandbox of this uid must find nothing of the last one.
-        if held.uid is not None and self._find_means().layers.own_uid:
-            with self._lock:
+        own_uid = self._find_means().layers.own_uid
+        with self._lock:
+            self._outstanding.discard(held.name)
+            # Only now: the next sandbox of this uid must find nothing of the last one.
+            if held.uid is not None and own_uid:
                 self._free_uids.append((held.uid - self._settings.uid_base) % _UIDS)
 
 

@@ -88,20 +88,29 @@ class Leases:
             for owner in owners:
                 self._path(owner).unlink(missing_ok=True)
 
+    def remove_folder(self, name: str) -> None:
+        """Remove one folder; no symbolic link in it is followed."""
+        shutil.rmtree(self._folder / name, ignore_errors=True)
+
     def remove_folders(self, owner: str) -> set[str]:
         """Remove the folders of an owner and return their names."""
         found = set()
         for path in self._folder.glob(f"{owner}-*"):
-            shutil.rmtree(path, ignore_errors=True)
+            self.remove_folder(path.name)
             found.add(path.name)
         return found
 
-    def release(self) -> None:
-        """Give the lease back; may be called twice."""
+    def release(self, *, all_cleared: bool = True) -> None:
+        """Give the lease back; may be called twice.
+
+        When something could not be removed, the unlocked lease stays: it is what a later life of
+        the service finds the rest by.
+        """
         with self._lock:
             held, self._held = self._held, None
         if held is not None:
-            self._path(self.owner).unlink(missing_ok=True)
+            if all_cleared:
+                self._path(self.owner).unlink(missing_ok=True)
             os.close(held)
 
     def _path(self, owner: str) -> Path:

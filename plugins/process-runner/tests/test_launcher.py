@@ -51,6 +51,21 @@ def test_what_a_start_said_is_in_the_error(launchers, limits, deadline):
         launcher.start(limits, deadline())
 
 
+@pytest.mark.fault(69)
+@pytest.mark.parametrize("kind", ["best", "no_tmp", "no_namespace"])
+def test_an_ended_sandbox_leaves_nothing_on_disk(launchers, limits, deadline, leases_folder, kind):
+    launcher = launchers(kind)
+    for ends in (lambda s: s.kill(), lambda s: s.shutdown()):
+        sandbox = launcher.start(limits, deadline())
+        ends(sandbox)
+        assert sandbox.ended(20)
+    owner = launcher._leases.owner
+    launcher.close()
+    assert list(leases_folder.iterdir()) == []
+    for parent in Cgroups.find().parents.values():
+        assert not list(parent.glob(f"lowcode-faas-{owner}-*"))
+
+
 @pytest.mark.parametrize("kind", ["best", "no_namespace"])
 def test_a_bootstrap_that_hangs_ends_at_the_deadline(launchers, limits, deadline, kind):
     launcher = launchers(kind, source=b"for (;;);")
