@@ -379,13 +379,16 @@ def test_an_edited_env_takes_effect_at_once_and_makes_no_version(
 
 @pytest.mark.fault(112)
 @pytest.mark.parametrize("content", [b"{", b"", b"[]", b'{"created_at": 1}', b"\xff"])
+@pytest.mark.parametrize("old", [True, False])
 def test_a_damaged_meta_file_is_named_and_mended_by_a_deploy(
-    storage: FilesStorage, functions: Path, content: bytes
+    storage: FilesStorage, functions: Path, content: bytes, old: bool
 ) -> None:
     storage.deploy(REF, draft(b"// 1"))
     storage.deploy(REF, draft(b"// 2"))
     storage.deploy(FunctionRef("", "other"), draft(b"// other"))
     put(functions / "greet.meta.json", content)
+    if old:
+        put(functions / "greet.mjs", "// 2")
 
     with pytest.raises(SourceCorrupt, match=r"functions/greet\.meta\.json"):
         storage.resolve(REF)

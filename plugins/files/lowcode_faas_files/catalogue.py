@@ -110,10 +110,7 @@ class Catalogue:
             try:
                 root = Folder.root(self.path)
             except FileNotFoundError:
-                path = Path(self.path)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with Folder.root(str(path.parent)) as above:
-                    root = above.make(path.name)
+                root = _make_root(self.path)
             with root:
                 self._sweep(root)
                 yield root
@@ -187,6 +184,15 @@ class Catalogue:
         ):
             yield functions
 
+    def next_version(self, root: Folder, ref: FunctionRef, view: View) -> int:
+        """Return the number of a function's next version; its lock is held."""
+        if view.meta is not None:
+            return view.meta.current.version + 1
+        if not view.is_damaged:
+            return 1
+        with self.reader.home(root, ref) as home:
+            return self.writer.last_version(home.functions, ref.name) + 1
+
     def check(self) -> None:
         """Raise ``StorageUnavailable`` when the data folder can be neither read nor made."""
         with guarded():
@@ -244,7 +250,7 @@ class Catalogue:
         last = old.current if old is not None else None
         made_at = now()
         row = Row(
-            version=last.version + 1 if last is not None else 1,
+            version=self.next_version(root, ref, view),
             deployment_id=new_id(),
             language=working.language,
             sha256=working.sha256,
@@ -276,6 +282,16 @@ class Catalogue:
             log.warning("leftovers of interrupted writes were not removed: %s", error)
         finally:
             self._sweeping.release()
+
+
+def _make_root(path: str) -> Folder:
+    """Make the data folder and what is missing above it, each durable in its parent."""
+    above = next(one for one in Path(path).parents if one.is_dir())
+    folder = Folder.root(str(above))
+    for name in Path(path).relative_to(above).parts:
+        with folder:
+            folder = folder.make(name)
+    return folder
 
 
 def _known(ref: FunctionRef, view: View) -> Known:

@@ -45,15 +45,12 @@ class Deploys:
             elif view.working is not None and view.working.language is not draft.language:
                 raise LanguageConflict(f"{ref} exists in {view.working.language.value}")
             with self._catalogue.functions_folder(root, ref.collection_path) as functions:
-                if not view.exists and view.meta is not None:
+                if not view.exists and view.meta_key is not None:
                     self._writer.clear(functions, ref.name)
                 if env is None:
                     env = self._carried_env(root, ref, view)
-                version = old.current.version + 1 if old is not None else 1
-                if view.is_damaged:
-                    version += self._history.last_version(functions, ref.name)
                 row = Row(
-                    version=version,
+                    version=self._catalogue.next_version(root, ref, view) if view.exists else 1,
                     deployment_id=new_id(),
                     language=draft.language,
                     sha256=digest,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from lowcode_faas_core.errors import SourceCorrupt, VersionNotFound, VersionNotKept
 from lowcode_faas_files.disk import Folder, Unreadable
-from lowcode_faas_files.layout import VERSIONS, parse_stem
+from lowcode_faas_files.layout import VERSIONS, parse_stem, stem
 from lowcode_faas_files.reader import MAX_JSON_BYTES, enter
 from lowcode_faas_files.records import Row, decode_row, sha256
 
@@ -46,15 +46,25 @@ class History:
         """Tell whether a version can still be pinned or restored."""
         return current.version - self.keep_versions < version <= current.version
 
-    def rows(self, history: Folder | None, current: Row) -> list[Row]:
-        """Return the kept versions, newest first, the current one included."""
-        found = [current]
+    def rows(
+        self,
+        history: Folder | None,
+        current: Row,
+        wanted: Callable[[int, str], bool] = lambda _version, _id: True,
+    ) -> list[Row]:
+        """Return the kept versions that are wanted, newest first, the current one included."""
+        found = [current] if wanted(current.version, current.deployment_id) else []
         entries = set(history.names()) if history is not None else set()
         for entry in entries:
             parsed = parse_stem(entry)
-            if parsed is None or entry != f"{parsed[0]}-{parsed[1]}.json" or history is None:
-                continue
-            if not self.is_kept(current, parsed[0]) or parsed[0] == current.version:
+            if (
+                history is None
+                or parsed is None
+                or entry != f"{stem(*parsed)}.json"
+                or parsed[0] == current.version
+                or not self.is_kept(current, parsed[0])
+                or not wanted(*parsed)
+            ):
                 continue
             with suppress(FileNotFoundError, Unreadable):
                 row = decode_row(history.read(entry, MAX_JSON_BYTES)[0])
@@ -66,9 +76,8 @@ class History:
         """Return the row of a version that can be pinned or restored."""
         if not 1 <= version <= current.version:
             raise VersionNotFound(f"{name} has no version {version}")
-        for row in self.rows(history, current) if self.is_kept(current, version) else ():
-            if row.version == version:
-                return row
+        for row in self.rows(history, current, lambda number, _: number == version):
+            return row
         raise VersionNotKept(f"version {version} of {name} was not kept")
 
     def read(self, history: Folder | None, row: Row, name: str) -> bytes:

@@ -49,7 +49,8 @@ class Locks:
         deadline = time.monotonic() + WAIT_S if wait else None
         with ExitStack() as held:
             folder = held.enter_context(root.make(LOCKS))
-            held.enter_context(_flock(folder, "tree", fcntl.LOCK_SH, deadline))
+            with _flock(folder, "gate", fcntl.LOCK_SH, deadline):
+                held.enter_context(_flock(folder, "tree", fcntl.LOCK_SH, deadline))
             held.enter_context(self._thread(stripe, deadline))
             held.enter_context(_flock(folder, f"{stripe:02}", fcntl.LOCK_EX, deadline))
             yield
@@ -61,6 +62,9 @@ class Locks:
         with ExitStack() as held:
             folder = held.enter_context(root.make(LOCKS))
             held.enter_context(self._thread(STRIPES, deadline))
+            # Who holds the gate keeps newcomers out: shared holders that overlap without end
+            # would otherwise never let go of the tree.
+            held.enter_context(_flock(folder, "gate", fcntl.LOCK_EX, deadline))
             held.enter_context(_flock(folder, "tree", fcntl.LOCK_EX, deadline))
             yield
 

@@ -145,8 +145,8 @@ class Level:
 class Home:
     """The open folders of one function; each is ``None`` where it does not exist."""
 
-    #: The path of the deepest directory that exists on the way to ``functions``.
-    deepest: str
+    #: The deepest directory that exists on the way to ``functions``, which it may be itself.
+    deepest: Folder
     functions: Folder | None
     legacy: Folder | None
 
@@ -174,7 +174,7 @@ class Reader:
             legacy = None if ref.collection_path else enter(root, FUNCTIONS)
             if legacy is not None:
                 opened.enter_context(legacy)
-            yield Home(deepest.path, functions, legacy)
+            yield Home(deepest, functions, legacy)
 
     def view(
         self, root: Folder, ref: FunctionRef, old: View | None = None, *, repair: bool = False
@@ -224,10 +224,8 @@ class Reader:
     def _look(self, home: Home, name: str, old: View | None, repair: bool) -> View | None:
         """Return the function, or ``None`` when it changed meanwhile."""
         taken = time.time_ns()
-        folders = [folder for folder in (home.functions, home.legacy) if folder is not None]
-        watched = [(folder.path, folder.key()) for folder in folders]
-        if home.functions is None and not any(path == home.deepest for path, _ in watched):
-            watched.append((home.deepest, key_of(os.lstat(home.deepest))))
+        watched = [(home.deepest.path, home.deepest.key())]
+        legacy_key = home.legacy.key() if home.legacy is not None else None
         before = self._keys(home, name)
 
         meta, meta_key = None, None
@@ -260,6 +258,8 @@ class Reader:
                 watched.append((f"{source.path}/{env_name(name)}", env_key))
         if working is not None:
             watched.append((working.path, working.key))
+        if home.legacy is not None and legacy_key and (working is None or working.legacy):
+            watched.append((home.legacy.path, legacy_key))
 
         if self._keys(home, name) != before:
             return None

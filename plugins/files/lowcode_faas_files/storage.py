@@ -139,9 +139,12 @@ class FilesStorage(Storage):
         return row.deployment(ref, current=False)
 
     def deployment_by_id(self, deployment_id: str, ref: FunctionRef) -> Deployment:
-        for row in self._rows(ref):
-            if row.deployment_id == deployment_id:
-                return row
+        current = self._catalogue.known(ref).meta.current
+        if current.deployment_id == deployment_id:
+            return current.deployment(ref, current=True)
+        with self._kept(ref) as history:
+            for row in self._history.rows(history, current, lambda _, one: one == deployment_id):
+                return row.deployment(ref, current=False)
         raise VersionNotFound(f"{ref} keeps no deployment {deployment_id}")
 
     def source(self, deployment: Deployment) -> bytes:

@@ -51,7 +51,9 @@ _meta = msgspec.json.Decoder(CollectionMeta)
 
 def timestamp(nanoseconds: int) -> str:
     """Return a file's time as the rest of the platform writes times."""
-    moment = datetime.fromtimestamp(nanoseconds // 1000 / 1_000_000, UTC)
+    # A file may bear any time at all; years of more than four digits have no such text.
+    seconds = min(max(nanoseconds // 1000 / 1_000_000, 0.0), 253_402_300_799.0)
+    moment = datetime.fromtimestamp(seconds, UTC)
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 

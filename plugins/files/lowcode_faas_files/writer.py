@@ -140,6 +140,10 @@ class Writer:
         history.discard(f"{row.stem}.publishing")
         self._step(f"{operation}.marker-removed")
 
+    def last_version(self, functions: Folder | None, name: str) -> int:
+        """Return the highest version there was, for a function whose meta file is damaged."""
+        return self._history.last_version(functions, name)
+
     def recover(self, functions: Folder, name: str, view: View) -> None:
         """Finish what a crash cut short after the commit."""
         if view.meta is None:
@@ -202,6 +206,9 @@ class Writer:
             raise FunctionNotFound(f"there is no function {name}")
         sources = [source_name(name, language) for language in Language]
         counts = working.path.rpartition("/")[2]
+        place = home.legacy if working.legacy else home.functions
+        if place is not None:
+            place.refuse_clash(counts)
         if home.legacy is not None and not working.legacy:
             _remove_all(home.legacy, [env_name(name)])
             self._step("delete.legacy-env-removed")
@@ -209,16 +216,15 @@ class Writer:
         if home.functions is not None:
             _remove_all(home.functions, [source for source in sources if source != counts])
         self._step("delete.shadowed-removed")
-        folder = home.legacy if working.legacy else home.functions
-        if folder is not None:
+        if place is not None:
             if working.legacy:
-                _remove_all(folder, [source for source in sources if source != counts])
-            folder.remove(counts)
+                _remove_all(place, [source for source in sources if source != counts])
+            place.remove(counts)
             self._step("delete.source-removed")
-            folder.sync()
+            place.sync()
             self._step("delete.removal-synced")
             if working.legacy:
-                _remove_all(folder, [env_name(name)])
+                _remove_all(place, [env_name(name)])
         if home.functions is not None:
             self.clear(home.functions, name)
 
