@@ -57,6 +57,11 @@ test("an export named 'module.exports' does not hide the handler", async (t) => 
   assert.deepEqual(await output(t, source), { ok: true, data: null });
 });
 
+test('nor does another module exported under that name', async (t) => {
+  const source = `import * as x from 'node:path'; export { x as 'module.exports' }; export function handler() ${OK}`;
+  assert.deepEqual(await output(t, source), { ok: true, data: null });
+});
+
 test("nor does one whose name is written with escapes", async (t) => {
   const source = `const x = 1; export { x as 'module\\u002eexports' }; export function handler() ${OK}`;
   assert.deepEqual(await output(t, source), { ok: true, data: null });
@@ -98,6 +103,14 @@ test('a syntax error says where', async (t) => {
   assert.equal(error.code, 'syntax_error');
   assert.equal(error.message, "Unexpected token ';' (greet.mjs:2:40)");
   assert.match(error.stack, /^greet\.mjs:2:40\n/);
+});
+
+test('looking for a syntax error warns nobody of an experimental parser', async (t) => {
+  const sandbox = await started(t, { flags: [] });
+  assert.equal((await sandbox.check('let let;')).body.ok, false);
+  await sandbox.load(`await new Promise((resolve) => setImmediate(resolve)); export function handler() ${OK}`);
+  await sandbox.hangUp();
+  assert.equal(sandbox.stderr, '');
 });
 
 test('an import that has no such export is a syntax error', async (t) => {

@@ -83,6 +83,19 @@ test('stdout_half_frame: half lines come out at the end of their run, in order',
   assert.deepEqual(sandbox.logs.map(({ x, m }) => [x, m]), [['exec-0001', 'half 1'], ['exec-0001', 'whole'], ['exec-0002', 'half 2']]);
 });
 
+test('half lines of two executions are not joined', async (t) => {
+  const sandbox = await loaded(t, `export async function handler({ first }) {
+    if (first) { setTimeout(() => process.stdout.write('late half'), 2); return { ok: true }; }
+    process.stdout.write('my half');
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    process.stdout.write('my rest\\n');
+    return { ok: true };
+  }`);
+  await sandbox.run({ first: true }, { id: 'exec-0001' });
+  await sandbox.run({}, { id: 'exec-0002' });
+  assert.deepEqual(sandbox.logs.map(({ x, m }) => [x, m]), [['exec-0002', 'my half'], ['exec-0001', 'late half'], ['exec-0002', 'my rest']]);
+});
+
 test('a character split over writes is put together, one cut by the end of the run is not carried over', async (t) => {
   const sandbox = await loaded(t, handling(`const bytes = Buffer.from('é😀\\n');
     for (const byte of bytes.subarray(0, input.bytes)) process.stdout.write(Buffer.from([byte]))`));
@@ -104,6 +117,13 @@ test('huge_line: long messages and lines without an end become several frames', 
     assert.ok(sandbox.logs.length > 2 && sandbox.logs.length < 8, String(sandbox.logs.length));
     for (const message of sandbox.messages()) assert.ok(message.isWellFormed() && message.length <= 1.2e6);
   }
+});
+
+test('a long message is not cut within a character', async (t) => {
+  const sandbox = await loaded(t, handling("console.log('x' + '😀'.repeat(1e6))"));
+  await sandbox.run();
+  assert.ok(sandbox.logs.length > 1);
+  assert.equal(sandbox.messages().join(''), 'x' + '😀'.repeat(1e6));
 });
 
 test('lone surrogates, NUL and line separators in messages', async (t) => {

@@ -214,16 +214,14 @@ def test_what_a_run_can_do_wrong(
     assert said["message"]
 
 
-RESULTS: list[Any] = [
-    pytest.param(body, data, marks=pytest.mark.fault(row))
-    for row, body, data in [
-        (11, "return { ok: true, data: ({}).polluted ?? null }", None),
-        (44, "setInterval(() => {}, 1000); return { ok: true, data: 1 }", 1),
-        (53, "JSON.stringify = () => '{}'; return { ok: true, data: 1 }", 1),
-        (55, "return { ok: true, data: [NaN, undefined, new Date(0), new Map([[1, 2]])] }",
-         [None, None, "1970-01-01T00:00:00.000Z", {}]),
-    ]
-]  # fmt: skip
+DATA = "return { ok: true, data: [NaN, undefined, new Date(0), new Map([[1, 2]])] }"
+MAY_DO: list[tuple[int, str, object]] = [
+    (11, "return { ok: true, data: ({}).polluted ?? null }", None),
+    (44, "setInterval(() => {}, 1000); return { ok: true, data: 1 }", 1),
+    (53, "JSON.stringify = () => '{}'; return { ok: true, data: 1 }", 1),
+    (55, DATA, [None, None, "1970-01-01T00:00:00.000Z", {}]),
+]
+RESULTS = [pytest.param(body, data, marks=pytest.mark.fault(row)) for row, body, data in MAY_DO]
 
 
 @pytest.mark.parametrize(("body", "data"), RESULTS)
