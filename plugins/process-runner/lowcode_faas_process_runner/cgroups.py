@@ -24,6 +24,8 @@ _PREFIX: Final = "lowcode-faas-"
 _CONTROLLERS: Final[tuple[str, ...]] = ("memory", "pids", "cpu")
 #: The scheduler's period for the CPU quota, in µs: the kernel's default.
 _PERIOD_US: Final = 100_000
+#: Age of an empty group that nobody will enter any more.
+_FORGOTTEN_S: Final = 60.0
 #: How long the processes of an abandoned group may take to go after SIGKILL.
 _EMPTYING_S: Final = 2.0
 
@@ -128,16 +130,29 @@ class Cgroups:
                     knob.write_text(swap)
         return group
 
-    def remove_owned(self, owner: str) -> set[str]:
-        """Kill what is left in the groups of an owner, remove them, and return their names."""
+    def remove_owned(self, owner: str) -> tuple[set[str], bool]:
+        """Kill what is left in the groups of an owner and remove them.
+
+        Return the names of the sandboxes, and whether all of their groups are gone now.
+        """
         found: set[str] = set()
+        all_gone = True
         for parent in set(self.parents.values()):
             for folder in parent.glob(f"{_PREFIX}{owner}-*"):
-                _empty(folder)
-                with contextlib.suppress(OSError):
-                    folder.rmdir()
                 found.add(folder.name.removeprefix(_PREFIX))
-        return found
+                all_gone &= _empty(folder)
+        return found, all_gone
+
+    def remove_forgotten(self) -> None:
+        """Remove old empty groups whose lease is lost, with a folder of temporary files that is gone.
+
+        The group of a sandbox that lives is never empty, but for the moment before it is entered.
+        """
+        for parent in set(self.parents.values()):
+            for folder in parent.glob(f"{_PREFIX}*"):
+                with contextlib.suppress(OSError):
+                    if time.time() - folder.stat().st_mtime > _FORGOTTEN_S:
+                        folder.rmdir()
 
     def _values(
         self, key: str, limits: SandboxLimits, own_processes: int
@@ -193,16 +208,21 @@ def _delegated(parent: Path) -> list[str]:
     return []
 
 
-def _empty(folder: Path) -> None:
+def _empty(folder: Path) -> bool:
+    """Kill what is in the group until it can be removed; return whether it is gone."""
     deadline = time.monotonic() + _EMPTYING_S
-    while time.monotonic() < deadline:
+    while True:
+        with contextlib.suppress(OSError):
+            for line in (folder / "cgroup.procs").read_text().split():
+                os.kill(int(line), signal.SIGKILL)
         try:
-            pids = [int(line) for line in (folder / "cgroup.procs").read_text().split()]
+            folder.rmdir()
+        except FileNotFoundError:
+            return True
         except OSError:
-            return
-        if not pids:
-            return
-        for pid in pids:
-            with contextlib.suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
+            # A process that is still going keeps the group, also when it is listed no more.
+            if time.monotonic() >= deadline:
+                return False
+        else:
+            return True
         time.sleep(0.01)

@@ -132,8 +132,12 @@ class ProcessLauncher(Launcher):
         cgroups = self._find_means().cgroups
         found: set[str] = set()
         with self._leases.abandoned() as owners:
-            for owner in owners:
-                found |= cgroups.remove_owned(owner) | self._leases.remove_folders(owner)
+            for owner in list(owners):
+                groups, all_gone = cgroups.remove_owned(owner)
+                found |= groups | self._leases.remove_folders(owner)
+                if not all_gone:
+                    owners.remove(owner)
+        cgroups.remove_forgotten()
         return len(found)
 
     def isolation(self) -> Isolation:

@@ -70,7 +70,10 @@ class Leases:
 
     @contextlib.contextmanager
     def abandoned(self) -> Iterator[list[str]]:
-        """Give the owners that are gone; their leases vanish when the block ends without error."""
+        """Give the owners that are gone.
+
+        The leases of those still in the list when the block ends without error vanish.
+        """
         with contextlib.ExitStack() as held:
             owners = []
             for path in self._folder.glob(f"*{_SUFFIX}"):

@@ -164,5 +164,27 @@ def test_groups_of_the_first_version_read_the_kernels_counter(tmp_path):
     assert not Group({}).ran_out_of_memory()
 
 
+def test_only_old_empty_groups_are_taken_for_forgotten(tmp_path):
+    old, young, used = (tmp_path / f"lowcode-faas-x-{n}" for n in (1, 2, 3))
+    for folder in (old, young, used):
+        folder.mkdir()
+    (used / "process").touch()
+    for folder in (old, used):
+        os.utime(folder, (1, 1))
+    Cgroups({"pids": tmp_path}, unified=False).remove_forgotten()
+    assert sorted(tmp_path.iterdir()) == [young, used]
+
+
+def test_a_group_that_cannot_be_emptied_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr("lowcode_faas_process_runner.cgroups._EMPTYING_S", 0.05)
+    stuck = tmp_path / "lowcode-faas-owner-7"
+    stuck.mkdir()
+    (stuck / "cgroup.procs").write_text("")
+    cgroups = Cgroups({"pids": tmp_path}, unified=False)
+    assert cgroups.remove_owned("owner") == ({"owner-7"}, False)
+    (stuck / "cgroup.procs").unlink()
+    assert cgroups.remove_owned("owner") == ({"owner-7"}, True)
+
+
 def test_a_machine_without_groups_offers_none(tmp_path):
     assert Cgroups.find(tmp_path / "absent").parents == {}
