@@ -110,6 +110,7 @@ test('looking for a syntax error warns nobody of an experimental parser', async 
   assert.equal((await sandbox.check('let let;')).body.ok, false);
   await sandbox.load(`await new Promise((resolve) => setImmediate(resolve)); export function handler() ${OK}`);
   await sandbox.hangUp();
+  assert.deepEqual(sandbox.logs, []);
   assert.equal(sandbox.stderr, '');
 });
 

@@ -1,13 +1,14 @@
 'use strict';
 // Runs inside every sandbox: loads one module, then runs its handler once for each RUN frame. The
-// frames are described in protocol.py; the loader calls this with (require, token, IN, OUT, ERR).
+// frames are described in protocol.py; the loader compiles this as a function of the names below.
+// `load` is its import(): one of our own would warn of being experimental in the user's log.
 //
 // User code shares this process, so nothing here is secret or safe from it for good: the host
 // decides every verdict and takes only the result and log text from here. What this file promises
 // is that ordinary code gets truthful answers and that hostile code cannot make it send a frame
 // that is not one. So every intrinsic used after the load is captured below, before user code runs,
 // and values of user code are touched only inside try.
-/* global require, token, IN, OUT */
+/* global require, load, token, IN, OUT */
 
 const fs = require('node:fs');
 const path = require('node:path');
@@ -659,7 +660,7 @@ function isSyntaxError(thrown) {
   }
 }
 
-async function load({ source, file, env }) {
+async function loadModule({ source, file, env }) {
   const name = writeModule(file, source);
   const url = pathToFileURL(name).href;
   folder = path.dirname(name) + path.sep;
@@ -678,7 +679,7 @@ async function load({ source, file, env }) {
         if (textOf(thrown, 'code') !== 'ERR_REQUIRE_ASYNC_MODULE') throw thrown;
       }
     }
-    if (!isNamespace(namespace)) namespace = await import(url);
+    if (!isNamespace(namespace)) namespace = await load(url);
     handler = namespace.handler;
   } catch (thrown) {
     const description = described(thrown);
@@ -713,7 +714,7 @@ async function check({ source, file }) {
   const name = writeModule(file, `${source}\nimport '${NOWHERE}';`);
   let thrown;
   try {
-    await import(pathToFileURL(name).href);
+    await load(pathToFileURL(name).href);
   } catch (error) {
     thrown = error;
   } finally {
@@ -747,7 +748,7 @@ async function serve() {
         continue;
       }
       answer(run, value);
-    } else if (kind === LOAD) await load(jsonParse(payload));
+    } else if (kind === LOAD) await loadModule(jsonParse(payload));
     else if (kind === CHECK) await check(jsonParse(payload));
     else exit(SOFTWARE_ERROR);
   }

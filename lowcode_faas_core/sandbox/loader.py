@@ -28,10 +28,9 @@ const read = (size) => {
   return bytes;
 };
 const token = read(16), source = read(read(4).readUInt32BE(0)).toString('utf8');
-vm.compileFunction(source, ['require', 'token', 'IN', 'OUT', 'ERR'], {
-  filename: 'lowcode-faas:bootstrap',
-  importModuleDynamically: vm.constants.USE_MAIN_CONTEXT_DEFAULT_LOADER,
-})(require, token, +input, +output, error === '-' ? -1 : +error);
+const names = ['require', 'load', 'token', 'IN', 'OUT', 'ERR'];
+vm.compileFunction(source, names, { filename: 'lowcode-faas:bootstrap' })(
+  require, (url) => import(url), token, +input, +output, error === '-' ? -1 : +error);
 }"""
 
 
