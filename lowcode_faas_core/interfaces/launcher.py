@@ -102,6 +102,14 @@ class Sandbox(ABC):
         everything it held is released, and every later call answers the same.
         """
 
+    def gone(self) -> bool:
+        """**Optional (default: no).** Tell whether it surely ended already; called once a run.
+
+        A request written to a sandbox that died while idle would count as started otherwise: the
+        stream may take it for as long as anything around the sandbox still holds the other end.
+        """
+        return False
+
     def cpu_ns(self) -> int | None:
         """**Optional (default: unknown).** CPU time so far, in nanoseconds; called twice a run."""
         return None

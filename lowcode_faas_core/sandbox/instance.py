@@ -91,6 +91,8 @@ class Instance:
         self.idle_since_ns = 0
         #: Set by whoever ends it from outside while it runs.
         self.cause = Cause.OWN
+        #: The execution user code was loaded on behalf of.
+        self._loaded_for = ""
         self._bounds = bounds
         self._capture = Capture(bounds.log_line_bytes)
         self._channel = Channel(
@@ -116,6 +118,7 @@ class Instance:
         self._capture.begin(invocation.execution_id, on_log)
         verdict = self._exchange(request, invocation, Phase.LOAD)
         self.loaded = verdict is None
+        self._loaded_for = invocation.execution_id
         return verdict
 
     def run(self, invocation: Invocation, on_log: LogCallback) -> Verdict:
@@ -157,6 +160,8 @@ class Instance:
 
     def _exchange(self, request: bytes, invocation: Invocation, phase: Phase) -> Verdict | None:
         try:
+            if self.sandbox.gone():
+                raise NothingDelivered("it ended while nobody used it")  # noqa: TRY301
             answer = self._channel.exchange(request, invocation.deadline_ns)
             verdict = self._judge(answer, phase)
         except DeadlinePassed:
@@ -172,7 +177,10 @@ class Instance:
             self._end(invocation, Cause.OWN)
             verdict = of_protocol_error(error, phase)
         except NothingDelivered:
-            raise
+            if self._loaded_for != invocation.execution_id:
+                raise
+            # Its module was evaluated for this very invocation: another try would start it twice.
+            verdict = self._judge_end(invocation, phase)
         except ChannelClosed:
             verdict = self._judge_end(invocation, phase)
         self._capture.finish()
