@@ -7,6 +7,7 @@ one lock that is never held while a sandbox is started, spoken to or waited for.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -38,6 +39,10 @@ SWEEP_S: Final = 1.0
 CLOSE_S: Final = 5.0
 #: Wait before the next attempt to refill the stock after a start failed, in seconds.
 REFILL_RETRY_S: Final = 2.0
+#: How often what dead serving processes left behind is looked for, in seconds: a minute is promised.
+REAP_S: Final = 20.0
+
+_log = logging.getLogger(__name__)
 
 
 class Pool:
@@ -454,12 +459,26 @@ class Pool:
         self._keeper_wake.set()
 
     def _keep(self) -> None:
+        next_reap = time.monotonic()
         while True:
             self._keeper_wake.wait(SWEEP_S)
             self._keeper_wake.clear()
             if self._closed:
                 return
             self.tend()
+            if time.monotonic() >= next_reap:
+                self._reap()
+                next_reap = time.monotonic() + REAP_S
+
+    def _reap(self) -> None:
+        """Remove what a killed serving process could not: nobody else does while we run."""
+        try:
+            found = self._launcher.adopt_orphans()
+        except Exception as error:  # it is tried again; what serves must go on
+            _log.warning("what an earlier process left behind could not be removed: %s", error)
+            return
+        if found:
+            _log.warning("removed what %d sandboxes of a killed process had left behind", found)
 
     def _sweep(self) -> None:
         oldest_ns = self._clock() - self._caps.idle_ttl_ns
