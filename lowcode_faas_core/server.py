@@ -42,12 +42,33 @@ PR_SET_PDEATHSIG = 1
 LOG_FORMAT = "%(asctime)s [%(process)d] [%(levelname)s] %(name)s: %(message)s"
 #: Seconds a stopping worker gives cancelled runs to answer their callers.
 LAST_WORDS_S = 1.0
+#: Seconds before the graceful timeout at which a stopping worker cancels what still runs.
+CANCEL_BEFORE_S = 3.0
 
 
 class FaasWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     """A gthread worker whose end is prompt: one quit is enough, further signals change nothing."""
 
     quitting = False
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """Finish what runs, and cancel the rest while its callers can still be told.
+
+        At the graceful timeout itself the master sends SIGKILL: no caller would get an answer,
+        and what sandboxes have on disk would stay until the next start.
+        """
+        if self.alive:
+            patience = self.cfg.graceful_timeout
+            timer = threading.Timer(patience - min(CANCEL_BEFORE_S, patience / 2), self.cancel_runs)
+            timer.daemon = True
+            timer.start()
+        super().handle_exit(sig, frame)
+
+    def cancel_runs(self) -> None:
+        """Close the services: running invocations are answered as cancelled, waiting ones refused."""
+        app = getattr(self, "wsgi", None)
+        if app is not None:
+            app.extensions[SERVICES].close()
 
     def init_process(self) -> None:
         """Give the service's own log the form of gunicorn's, then serve."""
@@ -77,6 +98,17 @@ def die_with_master(server: Any, worker: Any) -> None:
         worker.log.warning("prctl(PR_SET_PDEATHSIG): %s", os.strerror(ctypes.get_errno()))
     if os.getppid() != worker.ppid:  # the master ended before the call above took effect
         os._exit(0)
+
+
+def build_after_the_fork(server: Any) -> None:
+    """Undo ``--preload``: what the master built is closed, and each worker builds its own.
+
+    Threads do not survive a fork, sockets and sandboxes would be shared by all workers.
+    """
+    app, server.app.callable = server.app.callable, None
+    if app is not None:
+        app.extensions[SERVICES].close()
+        server.log.warning("preload_app is ignored: every worker builds its own services")
 
 
 def close_services(server: Any, worker: Any) -> None:
@@ -129,6 +161,8 @@ def gunicorn_settings(server: ServerSettings, role: ProcessRole) -> dict[str, An
         "forwarded_allow_ips": "",
         "accesslog": None,
         "proc_name": f"lowcode-faas {role}",
+        "on_starting": build_after_the_fork,
+        "on_reload": build_after_the_fork,
         "post_fork": die_with_master,
         "worker_exit": close_services,
     }
