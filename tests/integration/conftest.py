@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ import urllib3
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = Path(sys.executable).with_name("lowcode-faas")
+SPIN = "export const handler = () => { for (;;); };"
 
 
 def _free_port() -> int:
@@ -142,9 +144,56 @@ class Service:
             if stat and stat[1] == self.process.pid and seen.lives()
         ]
 
+    def node_processes(self) -> set[Seen]:
+        """Return the sandboxes as the machine sees them: Node processes that live and are ours."""
+        return {s for s in self.family() if s.lives() and "node" in _executable(s.pid)}
+
+    def nodes(self) -> int:
+        """Count them."""
+        return len(self.node_processes())
+
+    def sandboxes(self) -> dict[str, Any]:
+        """Return the block of ``/readyz``: of one serving process, whichever answers."""
+        block: dict[str, Any] = self.call("GET", "/readyz")[1]["sandboxes"]
+        return block
+
+    def deploy(self, name: str, source: str, **members: object) -> None:
+        """Deploy a new function."""
+        body = {"name": name, "source_code": source, **members}
+        status, answer = self.call("POST", "/functions", body)
+        assert status == 201, answer
+
+    def invoke(self, name: str, data: object = None, **members: object) -> tuple[int, Any]:
+        """Invoke a function and return status and parsed body."""
+        body = {"input": {} if data is None else data, **members}
+        return self.call("POST", f"/functions/{name}/invoke", body)
+
+    def in_background(
+        self, name: str, data: object = None, count: int = 1, **members: object
+    ) -> list[Any]:
+        """Invoke ``count`` times at once; return where the answers, or the errors, will be."""
+        answers: list[Any] = []
+
+        def call() -> None:
+            try:
+                answers.append(self.invoke(name, data, **members))
+            except urllib3.exceptions.HTTPError as error:
+                answers.append(error)
+
+        for _ in range(count):
+            threading.Thread(target=call, daemon=True).start()
+        return answers
+
+    def spin(self, count: int) -> list[Any]:
+        """Have ``count`` handlers spin; return once all of them do, with where answers will be."""
+        self.deploy("spin", SPIN)
+        answers = self.in_background("spin", count=count, timeout_ms=60_000)
+        until("all of them spin", lambda: len(self.busy()) >= count, 30)
+        return answers
+
     def busy(self) -> set[Seen]:
         """Return the Node processes that used CPU over a moment."""
-        nodes = [seen for seen in self.family() if "node" in _executable(seen.pid)]
+        nodes = self.node_processes()
         before = {seen: _ticks(seen.pid) for seen in nodes}
         time.sleep(0.2)
         return {seen for seen in nodes if _ticks(seen.pid) - before[seen] >= 2}
@@ -158,6 +207,8 @@ class Service:
 def start(tmp_path: Path) -> Iterator[Callable[..., Service]]:
     """Start a command in a session of its own; nothing of it is left after the test."""
     started: list[Service] = []
+    scratch = tmp_path / "tmp"
+    scratch.mkdir()
 
     def run(*command: str | Path, cwd: Path = tmp_path, port: int, **variables: str) -> Service:
         output = tmp_path / f"output-{len(started)}.txt"
@@ -168,7 +219,12 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Service]]:
             process = subprocess.Popen(
                 [str(part) for part in command],
                 cwd=cwd,
-                env={**environ, **{f"LOWCODE_FAAS_{k}": v for k, v in variables.items()}},
+                env={
+                    **environ,
+                    # What sandboxes leave on disk is this test's own to look at.
+                    "TMPDIR": str(scratch),
+                    **{f"LOWCODE_FAAS_{k}": v for k, v in variables.items()},
+                },
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
