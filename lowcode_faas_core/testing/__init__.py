@@ -23,6 +23,11 @@ with suppress(ImportError):
 
     # Without it a failed check of a contract would say "AssertionError" and nothing else.
     pytest.register_assert_rewrite(
-        "lowcode_faas_core.testing.storage_contract",
+        "lowcode_faas_core.testing.executions_contract",
+        "lowcode_faas_core.testing.launcher_contract",
+        "lowcode_faas_core.testing.log_sink_contract",
+        "lowcode_faas_core.testing.runner_contract",
+        "lowcode_faas_core.testing.source_fetcher_contract",
         "lowcode_faas_core.testing.storage_concurrency",
+        "lowcode_faas_core.testing.storage_contract",
     )
