@@ -125,6 +125,11 @@ def test_an_error_at_any_point_of_a_deploy(
             found = (one.source(resolution.deployment), resolution.levels[-1].env["A"])
             allowed = {(b"// old", "old")} if failed else {(b"// new", "new")}
             assert found in allowed | ({(b"// old", "old")} if unknown else set()), f"{call} {at}"
+        assert call == "unlink" or not list(folder.rglob(".tmp-*")), f"{call} {at}"
+        if failed and call != "unlink":
+            history = folder / "collections/__root__/functions/.versions/greet"
+            staged = [file.name for file in history.glob("2-*")]
+            assert staged == [], f"{call} {at} left {staged}"
         if exhausted:
             assert not failed
             return

@@ -32,7 +32,6 @@ class Deploys:
         """Create the function or add its next version, as :meth:`Storage.deploy` says."""
         self.require_collection(ref.collection_path)
         with self._catalogue.locked(ref, "deploy") as (root, view):
-            self.require_collection(ref.collection_path)
             digest = sha256(draft.source)
             env = encode(draft.env) if draft.env is not None else None
             # Meta and env without a source are what a removal has left.

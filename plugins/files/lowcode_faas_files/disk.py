@@ -210,7 +210,7 @@ class Folder:
         os.rename(old, new, src_dir_fd=self.fd, dst_dir_fd=(to or self).fd)
 
     def discard(self, name: str) -> None:
-        """Remove a file if it is there and can be removed."""
+        """Remove a file if it is there and can be removed; an empty name is none."""
         try:
             os.unlink(name, dir_fd=self.fd)
         except OSError:

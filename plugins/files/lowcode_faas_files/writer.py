@@ -82,6 +82,7 @@ class Writer:
             try:
                 functions.sync()
             except OSError as error:
+                functions.discard(source)
                 raise CommitUnknown(
                     f"version {row.version} of {name} may not outlive a power loss: {error.strerror}"
                 ) from error
@@ -93,6 +94,7 @@ class Writer:
                 self._step(f"{operation}.pruned")
             except OSError as error:
                 # The commit stands, and readers go by it: the files follow at the next look.
+                functions.discard(source)
                 log.warning("version %s of %s is current, but: %s", row.version, name, error)
 
     def _stage(
