@@ -33,6 +33,9 @@ SHORT_RUN_NS: Final = 3_000_000
 SHORT_RUN_INSTANCES: Final = 2
 #: So long must an invocation of such a function wait before it gets a third, in nanoseconds.
 SHORT_GROW_AFTER_NS: Final = 100_000_000
+#: So long an idle instance is kept from functions that hold as much as its own or more, in
+#: nanoseconds: with many waiting they would take it after each run, and each would start cold.
+KEPT_FROM_RICHER_NS: Final = 1_000_000_000
 #: How often idle instances are looked over, in seconds.
 SWEEP_S: Final = 1.0
 #: Longest wait for the sandboxes to end at close, in seconds.
@@ -284,7 +287,7 @@ class Pool:
                 self._shelf(want, group).members += 1
             return Lease(None, StartKind.COLD)
         if self._ending < self._wanting_capacity():
-            self._evict()
+            self._evict(group)
         return None
 
     def _start(self, want: Want, lease: Lease, deadline_ns: int, queue_ns: int) -> Lease:
@@ -364,12 +367,26 @@ class Pool:
             return waiter
         return None
 
-    def _evict(self) -> None:
-        """End what nobody uses, to make room: stock first, then the longest idle of who holds most."""
+    def _evict(self, taker: Group) -> None:
+        """End what nobody uses, to make room: stock first, then the longest idle of who holds most.
+
+        Who holds as much as ``taker`` or less keeps what it used a moment ago.
+        """
         if self._stock:
             self._end(self._stock.pop())
             return
-        idle = [(shelf, since) for shelf in self._shelves.values() if (since := shelf.idle_since())]
+        recent_ns = self._clock() - KEPT_FROM_RICHER_NS
+        idle = [
+            (shelf, since)
+            for shelf in self._shelves.values()
+            if (since := shelf.idle_since())
+            and (
+                since <= recent_ns
+                or shelf.request_env
+                or shelf.group is taker
+                or shelf.group.count > taker.count
+            )
+        ]
         idle.sort(key=lambda e: (not e[0].request_env, -e[0].group.count, e[1]))
         for shelf, _ in idle:
             if self._end_longest_idle(shelf):
@@ -487,6 +504,8 @@ class Pool:
                 while (since := shelf.idle_since()) and since < oldest_ns:
                     self._end_longest_idle(shelf)
             self._keep_within_memory()
+            # What was used a moment ago may be taken by now, and no release need come to say so.
+            self._serve()
 
     def _keep_within_memory(self) -> None:
         budget = self._caps.memory_bytes
