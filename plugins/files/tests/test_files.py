@@ -270,6 +270,7 @@ def test_what_changed_just_now_is_looked_at_again(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Within one tick of the kernel's clock a second change may leave no trace."""
+    assert reader.RACY_NS >= 10_000_000, "a tick may take 10 ms"
     storage = FilesStorage(data_dir)
     storage.deploy(REF, draft(b"// 1"))
     monkeypatch.setattr(reader, "RACY_NS", 3600 * 10**9)
@@ -292,3 +293,22 @@ def test_a_cached_env_is_not_the_callers(data_dir: Path) -> None:
 
     assert [level.env for level in storage.resolve(REF).levels] == [{"A": "1"}, {"A": "1"}]
     assert storage.function_env(REF) == storage.collection_env("") == {"A": "1"}
+
+
+def test_an_edit_is_adopted_by_one_alone(data_dir: Path) -> None:
+    """Who comes while another adopts it serves the last good version, without waiting."""
+    seen: list[int] = []
+
+    def step(point: str) -> None:
+        if point.startswith("adopt."):
+            seen.append(FilesStorage(data_dir).resolve(REF).deployment.version)
+
+    FilesStorage(data_dir).deploy(REF, draft(b"// 1"))
+    file = data_dir / "collections/__root__/functions/greet.mjs"
+    file.write_text("// by hand")
+    os.utime(file, (1, 1))
+
+    assert FilesStorage(data_dir, step=step).resolve(REF).deployment.version == 2
+    assert seen == sorted(seen)
+    assert set(seen) == {1, 2}
+    assert len(list(data_dir.rglob("2-*.mjs"))) == 1
