@@ -103,6 +103,8 @@ class Service:
     process: subprocess.Popen[str]
     url: str
     output: Path
+    #: Its TMPDIR.
+    scratch: Path
     http: urllib3.PoolManager = field(
         default_factory=lambda: urllib3.PoolManager(retries=False, timeout=60, maxsize=64)
     )
@@ -151,6 +153,17 @@ class Service:
     def nodes(self) -> int:
         """Count them."""
         return len(self.node_processes())
+
+    def owners(self) -> set[str]:
+        """Return what its launchers call themselves in all they leave on disk."""
+        return {path.stem for path in self.scratch.glob("lowcode-faas-process-*/*.lease")}
+
+    def left_behind(self, owners: set[str]) -> list[str]:
+        """Return the leases, private folders and control groups of these launchers."""
+        found = [str(path) for path in self.scratch.glob("lowcode-faas-process-*/*")]
+        for folder, below, _ in os.walk("/sys/fs/cgroup"):
+            found += [f"{folder}/{name}" for name in below if name.startswith("lowcode-faas-")]
+        return [path for path in found if any(name in path for name in owners)]
 
     def sandboxes(self) -> dict[str, Any]:
         """Return the block of ``/readyz``: of one serving process, whichever answers."""
@@ -231,7 +244,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Service]]:
                 text=True,
                 start_new_session=True,
             )
-        service = Service(process, f"http://127.0.0.1:{port}", output)
+        service = Service(process, f"http://127.0.0.1:{port}", output, scratch)
         started.append(service)
         return service
 

@@ -28,32 +28,17 @@ NAP = """export const handler = async ({ ms, name }) => {
 };"""
 
 
-def owners(service: Any, tmp_path: Path) -> set[str]:
-    """Return what the launchers of a service call themselves in all they leave on disk."""
-    return {path.stem for path in (tmp_path / "tmp").glob("lowcode-faas-process-*/*.lease")}
-
-
-def left_on_disk(names: set[str], tmp_path: Path) -> list[str]:
-    """Return the leases, private folders and control groups of these launchers."""
-    found = [str(path) for path in (tmp_path / "tmp").glob("lowcode-faas-process-*/*")]
-    for folder, below, _ in os.walk("/sys/fs/cgroup"):
-        found += [f"{folder}/{name}" for name in below if name.startswith("lowcode-faas-")]
-    return [path for path in found if any(name in path for name in names)]
-
-
 def living(everyone: set[Any]) -> list[Any]:
     return [seen for seen in everyone if seen.lives()]
 
 
 @pytest.mark.fault(100)
-def test_killing_the_master_ends_everything_in_two_seconds(
-    serve: Serve, poll: Poll, tmp_path: Path
-) -> None:
+def test_killing_the_master_ends_everything_in_two_seconds(serve: Serve, poll: Poll) -> None:
     # Given four handlers that spin in two serving processes
     service = serve(WORKERS="2")
     service.spin(4)
     everyone = service.family()
-    names = owners(service, tmp_path)
+    names = service.owners()
     assert names
     # When the master is killed
     os.kill(service.process.pid, signal.SIGKILL)
@@ -61,7 +46,7 @@ def test_killing_the_master_ends_everything_in_two_seconds(
     poll("all are gone", lambda: not living(everyone), 2.0)
     # And the next start removes what the dead could not
     again = serve(WORKERS="1")
-    poll("nothing is left of them", lambda: not left_on_disk(names, tmp_path), 10)
+    poll("nothing is left of them", lambda: not service.left_behind(names), 10)
     assert again.ready()
 
 
@@ -142,15 +127,13 @@ def test_a_sandbox_killed_while_idle_costs_nobody_anything(serve: Serve, poll: P
 
 
 @pytest.mark.parametrize("way", [signal.SIGINT, signal.SIGQUIT])
-def test_an_end_at_once_leaves_nothing(
-    serve: Serve, poll: Poll, tmp_path: Path, way: signal.Signals
-) -> None:
+def test_an_end_at_once_leaves_nothing(serve: Serve, poll: Poll, way: signal.Signals) -> None:
     # Given handlers that would run for a minute
     service = serve(WORKERS="2")
     answers = service.spin(3)
     everyone = service.family()
-    names = owners(service, tmp_path)
-    assert left_on_disk(names, tmp_path)
+    names = service.owners()
+    assert service.left_behind(names)
     # When Ctrl-C is pressed, or the master is told to quit
     if way == signal.SIGINT:
         service.interrupt()
@@ -164,25 +147,23 @@ def test_an_end_at_once_leaves_nothing(
         if not isinstance(answer, urllib3.exceptions.HTTPError):
             assert answer[0] == 200, answer
             assert answer[1]["status"] == "cancelled", answer
-    assert left_on_disk(names, tmp_path) == []
+    assert service.left_behind(names) == []
     assert "Traceback" not in service.text(), service.text()
 
 
 @pytest.mark.fault(99)
-def test_term_lets_a_run_finish_that_is_short_enough(
-    serve: Serve, poll: Poll, tmp_path: Path
-) -> None:
+def test_term_lets_a_run_finish_that_is_short_enough(serve: Serve, poll: Poll) -> None:
     service = serve(WORKERS="1")
     service.deploy("nap", NAP)
     answers = service.in_background("nap", {"ms": 1500, "name": "short"})
     poll("it runs", lambda: "short begins" in service.text())
-    names, everyone = owners(service, tmp_path), service.family()
+    names, everyone = service.owners(), service.family()
     service.process.terminate()
     status, answer = poll("it is answered", lambda: answers)[0]
     assert (status, answer["status"]) == (200, "succeeded")
     assert service.process.wait(15) == 0
     poll("all are gone", lambda: not living(everyone), 5)
-    assert left_on_disk(names, tmp_path) == []
+    assert service.left_behind(names) == []
 
 
 @pytest.mark.fault(99)
@@ -201,7 +182,7 @@ def test_term_ends_a_run_that_is_too_long(
     )
     poll("it is ready", service.ready, 30)
     answers = service.spin(2)
-    names, everyone = owners(service, tmp_path), service.family()
+    names, everyone = service.owners(), service.family()
     # When it is told to end
     service.process.terminate()
     # Then the run is ended rather than orphaned, and its caller is told
@@ -211,7 +192,7 @@ def test_term_ends_a_run_that_is_too_long(
     for answer in answers:
         if not isinstance(answer, urllib3.exceptions.HTTPError):
             assert answer[1]["status"] == "cancelled", answer
-    assert left_on_disk(names, tmp_path) == []
+    assert service.left_behind(names) == []
 
 
 @pytest.mark.fault(101)
@@ -257,7 +238,7 @@ def test_nothing_is_shared_between_the_serving_processes(
     poll("it is ready", service.ready, 30)
     service.deploy("echo", ECHO)
     # When each has its stock, and all are asked, over connections of their own
-    poll("each has a launcher", lambda: len(owners(service, tmp_path)) == 4)
+    poll("each has a launcher", lambda: len(service.owners()) == 4)
     for n in range(100):
         status, answer = service.call(
             "POST", "/functions/echo/invoke", {"input": {"n": n}}, {"Connection": "close"}
