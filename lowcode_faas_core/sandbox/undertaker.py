@@ -27,7 +27,7 @@ class Undertaker:
     may still run keeps its place under the cap.
     """
 
-    def __init__(self, on_end: Callable[[Instance], None]) -> None:
+    def __init__(self, on_end: Callable[[], None]) -> None:
         self._on_end = on_end
         self._queue: SimpleQueue[Instance | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -71,5 +71,5 @@ class Undertaker:
                     waited,
                 )
             return False
-        self._on_end(instance)
+        self._on_end()
         return True

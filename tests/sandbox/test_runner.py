@@ -7,11 +7,16 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 import pytest
 
+from lowcode_faas_core.configuration import LimitSettings
 from lowcode_faas_core.errors import CapacityError, Draining, RunnerUnavailable, UnconfirmedEnd
 from lowcode_faas_core.interfaces.launcher import End
-from lowcode_faas_core.model import ErrorCode, Limits, Phase, Reuse, StartKind, Status
+from lowcode_faas_core.limits import OperatorLimits
+from lowcode_faas_core.model import ErrorCode, FunctionRef, Limits, Phase, Reuse, StartKind, Status
+from lowcode_faas_core.sandbox.instance import Bounds
+from lowcode_faas_core.sandbox.pool import Pool
 from lowcode_faas_core.sandbox.protocol import HEADER_BYTES, Kind, encode
-from lowcode_faas_core.testing.stub_launcher import Conversation
+from lowcode_faas_core.sandbox.shelves import Want
+from lowcode_faas_core.testing.stub_launcher import Conversation, StubLauncher
 
 
 def test_the_first_run_is_cold_the_second_warm(bench, deployment, invocation):
@@ -296,3 +301,46 @@ def test_lines_come_with_their_execution_also_when_late(bench, deployment, invoc
         ("late", first.execution_id),
         ("nobody's", second.execution_id),
     ]
+
+
+def test_stock_follows_demand_up_and_down(deployment, invocation, caps):
+    """Cold starts and takes from stock raise it to four times the configured size, then it sinks."""
+    now = [time.monotonic_ns()]
+    launcher = StubLauncher()
+    limits = OperatorLimits(LimitSettings()).resolve(Limits())
+    pool = Pool(launcher, caps(instances=32, stock=2), limits, Bounds(1000, 1000), lambda: now[0])
+
+    def tend() -> int:
+        now[0] += 1_000_000_001
+        pool.tend()
+        return pool.stats()["stock"]
+
+    assert tend() == 2
+    leases = []
+    for name in "abcdefghij":
+        want = Want(FunctionRef("", name), (name,), limits, fresh=False, request_env=False)
+        leases.append(pool.lease(want, now[0] + 10**12))
+    assert [lease.kind for lease in leases][:3] == [StartKind.PREWARMED] * 2 + [StartKind.COLD]
+    assert tend() == 8
+    sinking = [tend() for _ in range(8)]
+    assert sinking == sorted(sinking, reverse=True)
+    assert pool.stats()["stock"] == 2
+    for lease in leases:
+        pool.discard(lease.instance)
+    pool.close()
+    assert launcher.living() == 0
+
+
+def test_closing_leaves_a_leased_fresh_instance_to_its_thread(bench, deployment, invocation, until):
+    """Its descriptors belong to the thread that reads them until that has seen the end."""
+
+    def forever(talk, _context, _value):
+        talk.receive()
+
+    b = bench(forever)
+    target = deployment(reuse=Reuse.FRESH)
+    with ThreadPoolExecutor(4) as threads:
+        running = [threads.submit(b.run, invocation(target, timeout_ms=60_000)) for _ in range(4)]
+        until(lambda: b.runner.stats()["leased"] == 4)
+        b.runner.close()
+        assert [future.result().status for future in running] == [Status.CANCELLED] * 4
