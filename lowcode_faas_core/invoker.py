@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
+
 from lowcode_faas_core.admission import Admission
 from lowcode_faas_core.environment import merge
-from lowcode_faas_core.errors import CapacityError, Draining, ExecutionIdTaken
+from lowcode_faas_core.errors import (
+    CapacityError,
+    Draining,
+    ExecutionIdTaken,
+    NotFound,
+    SourceCorrupt,
+    VersionNotKept,
+)
 from lowcode_faas_core.ids import new_id
 from lowcode_faas_core.interfaces.runner import Runner
 from lowcode_faas_core.interfaces.storage import Storage
@@ -29,7 +38,7 @@ from lowcode_faas_core.model import (
 )
 from lowcode_faas_core.sources import SourceCache
 
-__all__ = ["Invoker", "LocalInvoker", "resolve"]
+__all__ = ["Invoker", "LocalInvoker", "resolve", "run_what_is_kept"]
 
 
 class Invoker(ABC):
@@ -82,6 +91,34 @@ def resolve(storage: Storage, limits: OperatorLimits, request: InvokeRequest) ->
     )
 
 
+def run_what_is_kept(
+    storage: Storage,
+    limits: OperatorLimits,
+    request: InvokeRequest,
+    invocation: Invocation,
+    run: Callable[[Invocation], RunResult],
+) -> RunResult:
+    """Run a resolved request; resolve it once more when its source was gone before it was read.
+
+    A delete, or a deploy past what is kept, may fall between resolving and reading. No user code
+    was started by then. Ids and deadline stay; a version that is still the one meant fails.
+    """
+    try:
+        return run(invocation)
+    except (NotFound, VersionNotKept, SourceCorrupt):
+        again = resolve(storage, limits, request)
+        if again.deployment.deployment_id == invocation.deployment.deployment_id:
+            raise
+        again = msgspec.structs.replace(
+            again,
+            execution_id=invocation.execution_id,
+            run_id=invocation.run_id,
+            accepted_ns=invocation.accepted_ns,
+            deadline_ns=invocation.accepted_ns + again.deadline_ns - again.accepted_ns,
+        )
+    return run(again)
+
+
 class LocalInvoker(Invoker):
     """Runs invocations with the runner of this process; used by dispatcher and worker alike."""
 
@@ -109,13 +146,13 @@ class LocalInvoker(Invoker):
         """Resolve and run."""
         invocation = resolve(self._storage, self._limits, request)
         if request.execution_id is None:
-            return self.run(invocation)
+            return self._run_what_is_kept(request, invocation)
         # setdefault is one atomic step: of two callers with the same id, one finds the other's mark.
         mark = object()
         if self._chosen.setdefault(invocation.execution_id, mark) is not mark:
             raise ExecutionIdTaken(f"execution {invocation.execution_id} is running")
         try:
-            return self.run(invocation)
+            return self._run_what_is_kept(request, invocation)
         finally:
             del self._chosen[invocation.execution_id]
 
@@ -158,6 +195,9 @@ class LocalInvoker(Invoker):
         """Refuse what is new, then close the runner."""
         self._draining = True
         self._runner.close(drain_deadline_ns=drain_deadline_ns)
+
+    def _run_what_is_kept(self, request: InvokeRequest, invocation: Invocation) -> RunResult:
+        return run_what_is_kept(self._storage, self._limits, request, invocation, self.run)
 
     def _open_log(self, invocation: Invocation) -> RunLog | None:
         if self._logs is None:

@@ -28,12 +28,13 @@ from lowcode_faas_core.errors import (
     SourceCorrupt,
     StorageUnavailable,
     UnconfirmedEnd,
+    VersionNotKept,
     WorkerLost,
     WorkerSkew,
     WorkerTimeout,
 )
 from lowcode_faas_core.interfaces.storage import Storage
-from lowcode_faas_core.invoker import Invoker, resolve
+from lowcode_faas_core.invoker import Invoker, resolve, run_what_is_kept
 from lowcode_faas_core.limits import OperatorLimits
 from lowcode_faas_core.model import Invocation, InvokeRequest, RunResult
 from lowcode_faas_core.wire import (
@@ -56,7 +57,14 @@ GRACE_S: Final = 10.0
 
 _NOT_EXECUTED: Final[dict[str, type[FaasError]]] = {
     cls.code: cls
-    for cls in (Draining, ImageUnavailable, RunnerUnavailable, StorageUnavailable, SourceCorrupt)
+    for cls in (
+        Draining,
+        ImageUnavailable,
+        RunnerUnavailable,
+        SourceCorrupt,
+        StorageUnavailable,
+        VersionNotKept,
+    )
 }
 
 
@@ -93,7 +101,7 @@ class RemoteInvoker(Invoker):
         if self._chosen.setdefault(invocation.execution_id, mark) is not mark:
             raise ExecutionIdTaken(f"execution {invocation.execution_id} is running")
         try:
-            return self._run(invocation)
+            return run_what_is_kept(self._storage, self._limits, request, invocation, self._run)
         finally:
             del self._chosen[invocation.execution_id]
 
