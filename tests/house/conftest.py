@@ -64,7 +64,20 @@ def fault_marks(tree: list[Path]) -> dict[int, list[str]]:
         if path.suffix == ".py" and "tests" in path.relative_to(ROOT).parts:
             for number in _fault_marks(path):
                 found.setdefault(number, []).append(str(path.relative_to(ROOT)))
+    for number, files in _collected_marks.items():
+        found.setdefault(number, []).extend(sorted(files))
     return found
+
+
+#: Marks of the tests collected in this session: with the whole suite, also those that are computed.
+_collected_marks: dict[int, set[str]] = {}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for mark in item.iter_markers("fault"):
+            for number in mark.args:
+                _collected_marks.setdefault(number, set()).add(item.location[0])
 
 
 _report: list[str] = []

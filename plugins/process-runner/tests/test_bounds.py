@@ -204,7 +204,9 @@ def attempt_more(speaker, body):
 def test_the_host_is_out_of_sight(speakers, kind):
     speaker = speakers(kind)
     for path in ("/var/run/docker.sock", "/etc/passwd", "/proc/self/mountinfo", __file__):
-        assert attempt_more(speaker, f"return fs.statSync('{path}').size;") == "ERR_ACCESS_DENIED"
+        # A private /tmp hides what lies below it before the permission model is asked.
+        denied = attempt_more(speaker, f"return fs.statSync('{path}').size;")
+        assert denied in ("ERR_ACCESS_DENIED", "ENOENT")
 
 
 @pytest.mark.parametrize("kind", ["best", "no_tmp"])
