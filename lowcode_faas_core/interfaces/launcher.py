@@ -45,7 +45,7 @@ class Isolation:
 class Sandbox(ABC):
     """A started Node bootstrap and the byte stream to it. One thread at a time speaks to it.
 
-    ``kill`` and ``ended`` may be called from any thread, also while another one reads.
+    ``kill``, ``ended`` and ``gone`` may be called from any thread, also while another one reads.
     ``LauncherContract`` in ``lowcode_faas_core.testing`` checks it.
     """
 

@@ -89,7 +89,6 @@ class ProcessSandbox(Sandbox):
         self._init_fd: int | None = None
         self._status_fd: int | None = None
         self._clock: int | None = None
-        self._life = select.poll()
         self._outer_status: int | None = None
         self._lock = threading.Lock()
         self._end: End | None = None
@@ -112,8 +111,6 @@ class ProcessSandbox(Sandbox):
                 self._init_fd = os.pidfd_open(init_pid)
                 self._processes.append(self._init_fd)
             # Kept open: it goes on naming this very process, and saves an open for each run.
-            node = self._processes[0] if self._node_fd is None else self._node_fd
-            self._life.register(node, select.POLLIN)
             self._status_fd = os.open(f"/proc/{node_pid}/status", os.O_RDONLY | os.O_CLOEXEC)
             self.node_pid = node_pid
             self._clock = procfs.cpu_clock(node_pid)
@@ -210,7 +207,12 @@ class ProcessSandbox(Sandbox):
 
     def gone(self) -> bool:
         """Tell whether Node ended; about 1 µs. The chain around it holds the channel a little on."""
-        return self._end is not None or bool(self._life.poll(0))
+        if self._end is not None:
+            return True
+        # Made anew: one poll object refuses two threads at a time, and the pool looks as well.
+        poll = select.poll()
+        poll.register(self._processes[0] if self._node_fd is None else self._node_fd, select.POLLIN)
+        return bool(poll.poll(0))
 
     def cpu_ns(self) -> int | None:
         """Return the CPU time of Node's threads; a child of user code is not counted."""
