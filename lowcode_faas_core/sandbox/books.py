@@ -26,6 +26,9 @@ SHORT_RUN_NS: Final = 3_000_000
 SHORT_RUN_INSTANCES: Final = 2
 #: So long must an invocation of such a function wait before it gets a third, in nanoseconds.
 SHORT_GROW_AFTER_NS: Final = 100_000_000
+#: So long an idle instance is kept from functions that hold as much as its own or more, in
+#: nanoseconds: with many waiting they would take it after each run, and each would start cold.
+KEPT_FROM_RICHER_NS: Final = 1_000_000_000
 #: How long demand is counted before the stock is sized by it, in nanoseconds.
 STOCK_LOOK_NS: Final = 1_000_000_000
 #: Times the configured stock that demand may raise it to.
@@ -148,7 +151,7 @@ class Books:
                 self._shelf(want, group).members += 1
             return Lease(None, StartKind.COLD)
         if self.ending < self._wanting_capacity():
-            self._evict()
+            self._evict(group)
         return None
 
     def patience_ns(self, group: Group) -> int:
@@ -199,12 +202,26 @@ class Books:
             return waiter
         return None
 
-    def _evict(self) -> None:
-        """End what nobody uses, to make room: stock first, then the longest idle of who holds most."""
+    def _evict(self, taker: Group) -> None:
+        """End what nobody uses, to make room: stock first, then the longest idle of who holds most.
+
+        Who holds as much as ``taker`` or less keeps what it used a moment ago.
+        """
         if self.stock:
             self.end(self.stock.pop())
             return
-        idle = [(shelf, since) for shelf in self.shelves.values() if (since := shelf.idle_since())]
+        recent_ns = self._clock() - KEPT_FROM_RICHER_NS
+        idle = [
+            (shelf, since)
+            for shelf in self.shelves.values()
+            if (since := shelf.idle_since())
+            and (
+                since <= recent_ns
+                or shelf.request_env
+                or shelf.group is taker
+                or shelf.group.count > taker.count
+            )
+        ]
         idle.sort(key=lambda e: (not e[0].request_env, -e[0].group.count, e[1]))
         for shelf, _ in idle:
             if self._end_longest_idle(shelf):
@@ -238,12 +255,25 @@ class Books:
 
     def sweep(self) -> None:
         """End what has been idle too long or takes too much memory, and size the stock."""
+        self._bury_the_gone()
         oldest_ns = self._clock() - self._caps.idle_ttl_ns
         for shelf in list(self.shelves.values()):
             while (since := shelf.idle_since()) and since < oldest_ns:
                 self._end_longest_idle(shelf)
         self._keep_within_memory()
         self._size_stock()
+        # What was used a moment ago may be taken by now, and no release need come to say so.
+        self.serve()
+
+    def _bury_the_gone(self) -> None:
+        """Take what died while nobody used it off the books: it is no stock, and holds a place."""
+        for unused in (self.stock, *(shelf.idle for shelf in self.shelves.values())):
+            for instance in [i for i in list(unused) if i.sandbox.gone()]:
+                try:
+                    unused.remove(instance)
+                except (ValueError, IndexError):  # the hot path took one meanwhile: next time
+                    continue
+                self.end(instance)
 
     def _keep_within_memory(self) -> None:
         budget = self._caps.memory_bytes
