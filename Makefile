@@ -16,7 +16,7 @@ METADATA := setup.cfg pyproject.toml $(PLUGINS) Makefile
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check docs clean
+.PHONY: help run test check soak docs clean
 
 help:  ## Show the tasks
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(firstword $(MAKEFILE_LIST)) | \
@@ -34,6 +34,9 @@ check: $(VENV)/.dev  ## Lint, types, house rules, the tests of the JavaScript si
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest --quiet tests/house
 	@$$($(BIN)/python scripts/node_path.py) --test 'js/tests/**/*.test.mjs'
+
+soak: $(VENV)/.dev  ## Ten minutes of hostile functions and kills; SOAK_SECONDS, SOAK_SEED
+	@$(BIN)/python tests/soak/soak.py
 
 docs: $(VENV)/.run  ## Write the generated pages of docs/
 	@$(BIN)/python scripts/write_docs.py
