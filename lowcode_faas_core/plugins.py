@@ -223,19 +223,28 @@ class PluginRegistry:
 
     def _build(self, plugin: Plugin, environ: Mapping[str, str]) -> Any:
         role = plugin.selection.role
+        # A plugin may have both kinds of runner, and build the one its settings ask for.
         hooks = [hook for hook in role.factories if self._has(plugin, hook)]
-        if len(hooks) != 1:
-            raise PluginError(f"{plugin.where}, which has {' and '.join(hooks)}; one of them only.")
-        expected = role.factories[hooks[0]]
-        results = self._call(plugin, hooks[0], environ=environ)
-        built = results[0] if results else None
-        if not isinstance(built, expected):
-            what = "nothing" if built is None else f"a {type(built).__name__}"
+        built = {
+            hook: result
+            for hook in hooks
+            for result in self._call(plugin, hook, environ=environ)
+            if result is not None
+        }
+        if len(built) > 1:
+            raise PluginError(f"{plugin.where}, whose {' and '.join(built)} built; one only.")
+        if not built:
             raise PluginError(
-                f"{plugin.where}, whose {hooks[0]} returned {what}, "
-                f"not a {expected.__module__}.{expected.__qualname__}."
+                f"{plugin.where}, whose {' and '.join(hooks)} returned nothing, "
+                f"not {_named(role, hooks)}."
             )
-        return built
+        ((hook, result),) = built.items()
+        if not isinstance(result, role.factories[hook]):
+            raise PluginError(
+                f"{plugin.where}, whose {hook} returned a {type(result).__name__}, "
+                f"not {_named(role, [hook])}."
+            )
+        return result
 
     def app_created(self, app: Flask) -> None:
         """Let every selected plugin extend the application, each once."""
@@ -252,3 +261,8 @@ def describe(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}: {text}{place}"
+
+
+def _named(role: Role, hooks: Sequence[str]) -> str:
+    kinds = [role.factories[hook] for hook in hooks]
+    return " or ".join(f"a {kind.__module__}.{kind.__qualname__}" for kind in kinds)

@@ -105,6 +105,8 @@ class Channel:
                 continue
             if events & select.POLLERR:
                 self._forget(descriptor)
+        if self._sandbox.mixed:
+            self._drain_mixed()
 
     def salvage(self) -> None:
         """Take the lines that are there of a sandbox about to be killed, up to a bound."""
@@ -132,6 +134,20 @@ class Channel:
             if len(self._outputs) == before and not self._drain_poll.poll(0):
                 return
 
+    def _drain_mixed(self) -> None:
+        """Take raw output that an engine brought after the answer: its two streams may overtake."""
+        poll = select.poll()
+        poll.register(self._sandbox.fileno(), select.POLLIN)
+        taken = 0
+        try:
+            while taken < DRAIN_BYTES and poll.poll(0):
+                stream, data = self._sandbox.read(READ_BYTES)
+                taken += len(data)
+                if self._take(stream, data) is not None:
+                    raise ProtocolError("a frame after the answer")
+        except (BlockingIOError, ChannelClosed):
+            return
+
     def _exchange_quickly(self, deadline_ns: int) -> Frame | None:
         sandbox = self._sandbox
         try:
@@ -143,7 +159,7 @@ class Channel:
         try:
             while not self._unsent:
                 answer = self._take(*sandbox.read(READ_BYTES))
-                if self._outputs:
+                if self._outputs or (answer is not None and sandbox.mixed):
                     self.drain()
                 if answer is not None:
                     return answer

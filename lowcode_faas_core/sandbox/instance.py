@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
@@ -196,11 +197,14 @@ class Instance:
         # last words are taken first: a confirmed end closes the pipes, and the next sandbox of
         # another thread may have their numbers by then.
         self._channel.drain_to_end(time.monotonic_ns() + 100_000_000)
-        end = self.sandbox.ended(0.25)
+        # An engine tells of an end later than a kernel does.
+        end = self.sandbox.ended(2.0 if self.sandbox.mixed else 0.25)
         if end is None:
             self.sandbox.kill()
             end = self._confirmed(invocation)
-            if self.cause is Cause.OWN and not end.out_of_memory:
+            # Ended by anything but our kill, it was only slow to be confirmed.
+            by_us = end.signal in (signal.SIGKILL, None) and end.exit_code in (137, None)
+            if self.cause is Cause.OWN and by_us and not (end.out_of_memory or end.vanished):
                 closed = ProtocolError("the end of its stream, and went on")
                 return of_protocol_error(closed, phase)
         return of_end(end, self.cause, phase, self._capture.stderr_tail)

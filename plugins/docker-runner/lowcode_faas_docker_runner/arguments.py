@@ -1,0 +1,111 @@
+"""What containers are created with: the one place where labels and hardening are put together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from lowcode_faas_core.model import SandboxLimits
+from lowcode_faas_docker_runner.settings import DockerSettings
+
+__all__ = ["OPEN_FILES", "WORKSPACE", "container", "node_flags"]
+
+#: Node itself holds about 20; more than this is EMFILE in user code.
+OPEN_FILES: Final = 512
+#: What the container's init takes of the limit on processes.
+OWN_PROCESSES: Final = 1
+#: Inodes of /tmp per MiB: an inode costs kernel memory that no size limit counts.
+INODES_PER_MB: Final = 256
+#: The smallest heap Node's own start fits in, in MiB.
+_SMALLEST_HEAP_MB: Final = 16
+#: Below this V8 aborts before the memory limit of the container is reached, with its own message.
+_HEAP_SHARE: Final = 0.75
+_PERIOD_US: Final = 100_000
+#: Where the files exchange keeps its files: an anonymous volume, the only place that can be
+#: copied to and from while the rest of the file system is read-only.
+WORKSPACE: Final = "/work"
+
+
+def node_flags(limits: SandboxLimits) -> list[str]:
+    """Return Node's flags."""
+    return [
+        f"--max-old-space-size={max(_SMALLEST_HEAP_MB, int(limits.memory_mb * _HEAP_SHARE))}",
+        # Type stripping announces itself in every TypeScript function's log otherwise.
+        "--disable-warning=ExperimentalWarning",
+    ]
+
+
+def container(
+    settings: DockerSettings,
+    limits: SandboxLimits,
+    command: Sequence[str],
+    *,
+    labels: Mapping[str, str],
+    network: str,
+    exchange_files: bool = False,
+) -> dict[str, Any]:
+    """Return the configuration of one container, as the Engine's API takes it.
+
+    No variable of the user is in it, for ``docker inspect`` would show it: env travels with the
+    code. ``exchange_files`` adds the workspace and keeps a bounded log to read the output from;
+    without it nothing of the streams is written to the engine's disk.
+    """
+    memory = limits.memory_mb << 20
+    tmp = limits.tmp_mb << 20
+    host: dict[str, Any] = {
+        "ReadonlyRootfs": True,
+        "CapDrop": ["ALL"],
+        "SecurityOpt": ["no-new-privileges:true"],
+        "Privileged": False,
+        # As pid 1 Node would ignore signals from itself and leave zombies.
+        "Init": True,
+        "Memory": memory,
+        "MemorySwap": memory,
+        # A quota and not NanoCpus, which the engine refuses above the cores it has.
+        "CpuPeriod": _PERIOD_US,
+        "CpuQuota": int(limits.cpus * _PERIOD_US),
+        "PidsLimit": limits.pids + OWN_PROCESSES,
+        "Ulimits": [
+            {"Name": "nofile", "Soft": OPEN_FILES, "Hard": OPEN_FILES},
+            {"Name": "fsize", "Soft": tmp, "Hard": tmp},
+            {"Name": "core", "Soft": 0, "Hard": 0},
+        ],
+        "Tmpfs": {
+            "/tmp": f"rw,noexec,nosuid,nodev,mode=1777,size={tmp},"  # noqa: S108  # its own
+            f"nr_inodes={max(1024, limits.tmp_mb * INODES_PER_MB)}"
+        },
+        # No /dev/shm: it would be a second place to fill.
+        "IpcMode": "none",
+        "NetworkMode": network,
+        "RestartPolicy": {"Name": "no"},
+        "LogConfig": {"Type": "none"},
+    }
+    if settings.runtime:
+        host["Runtime"] = settings.runtime
+    config: dict[str, Any] = {
+        "Image": settings.image,
+        "Entrypoint": ["node"],
+        "Cmd": list(command),
+        "User": f"{settings.uid}:{settings.uid}",
+        "Labels": dict(labels),
+        "Env": ["HOME=/tmp", "TMPDIR=/tmp"],
+        "Hostname": "sandbox",
+        "WorkingDir": "/tmp",  # noqa: S108  # its own
+        "StopSignal": "SIGKILL",
+        "StopTimeout": 0,
+        "Tty": False,
+        "OpenStdin": not exchange_files,
+        # With StdinOnce a detach would end the sandbox.
+        "StdinOnce": False,
+        "AttachStdin": False,
+        "AttachStdout": False,
+        "AttachStderr": False,
+        "HostConfig": host,
+    }
+    if exchange_files:
+        config["Volumes"] = {WORKSPACE: {}}
+        host["LogConfig"] = {
+            "Type": "json-file",
+            "Config": {"max-size": "4m", "max-file": "2"},
+        }
+    return config

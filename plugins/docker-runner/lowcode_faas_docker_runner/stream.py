@@ -1,0 +1,115 @@
+"""The attach stream of one container: Docker's framing undone, with the kernel's own timeouts."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import ssl
+import struct
+from collections.abc import Callable
+from typing import Final
+
+from lowcode_faas_core.interfaces.launcher import Stream
+
+__all__ = ["AttachStream"]
+
+_HEAD: Final = struct.Struct(">BxxxL")
+_HEAD_BYTES: Final = 8
+_TIMEVAL: Final = struct.Struct("@ll")
+_STDERR: Final = 2
+#: Seen without reading: the other side has closed, whatever is still unread before that.
+_OVER: Final = select.POLLRDHUP | select.POLLHUP | select.POLLERR | select.POLLNVAL
+
+
+class AttachStream:
+    """Reads and writes the hijacked connection; one thread at a time.
+
+    Each read takes a head, then bytes of that piece only: nothing is ever held back in this
+    process, so that a poll of the descriptor tells the truth.
+    """
+
+    def __init__(self, connection: socket.socket, close: Callable[[], None]) -> None:
+        self._connection = connection
+        self._close = close
+        self._encrypted = isinstance(connection, ssl.SSLSocket)
+        self._head = b""
+        self._left = 0
+        self._stream = Stream.CHANNEL
+        #: Kept apart: after the close the number is somebody else's.
+        self.descriptor = connection.fileno()
+
+    def timeout(self, seconds: float) -> None:
+        """Let reads and writes wait at most this long; 0 is not at all."""
+        if seconds <= 0 or self._encrypted:
+            self._connection.settimeout(max(0.0, seconds))
+            return
+        # All zeros would mean for ever.
+        micros = max(1, int(seconds * 1_000_000))
+        value = _TIMEVAL.pack(*divmod(micros, 1_000_000))
+        self._connection.setblocking(True)
+        self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
+        self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, value)
+
+    def read(self, size: int) -> tuple[Stream, bytes]:
+        """Return bytes of one stream: stdout is the channel; ``b""`` is the end.
+
+        :raises BlockingIOError: when nothing comes in time.
+        """
+        while not self._left:
+            data = self._receive(_HEAD_BYTES - len(self._head))
+            if not data:
+                return Stream.CHANNEL, b""
+            head = self._head + data
+            if len(head) < _HEAD_BYTES:
+                self._head = head
+                continue
+            self._head = b""
+            number, self._left = _HEAD.unpack(head)
+            self._stream = Stream.STDERR if number == _STDERR else Stream.CHANNEL
+        data = self._receive(min(size, self._left))
+        if not data:
+            return Stream.CHANNEL, b""
+        self._left -= len(data)
+        return self._stream, data
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Write what fits.
+
+        :raises BlockingIOError: when nothing fits in time.
+        :raises ConnectionError: when the other side is gone.
+        """
+        if not self._encrypted:
+            return self._connection.send(data)
+        try:
+            return self._connection.send(data)
+        except (TimeoutError, ssl.SSLWantWriteError, ssl.SSLWantReadError) as error:
+            raise BlockingIOError from error
+        except ssl.SSLError as error:
+            raise ConnectionResetError(str(error)) from error
+
+    def over(self, timeout_s: float) -> bool:
+        """Wait for the other side's close without reading; True when that has happened."""
+        poll = select.poll()
+        poll.register(self.descriptor, _OVER)
+        return bool(poll.poll(max(0.0, timeout_s) * 1000))
+
+    def shutdown(self) -> None:
+        """End the conversation and wake whoever reads; the descriptor stays."""
+        # Below the encryption, whose own farewell could block.
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(self._connection, socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close the descriptor; nobody may read or write any more."""
+        self._close()
+
+    def _receive(self, size: int) -> bytes:
+        try:
+            return self._connection.recv(size)
+        except ConnectionError:
+            return b""
+        except (TimeoutError, ssl.SSLWantReadError, ssl.SSLWantWriteError) as error:
+            raise BlockingIOError from error
+        except ssl.SSLError:
+            return b""

@@ -1,0 +1,19 @@
+"""The Docker runner holds what every launcher must, with the Node of both supported lines."""
+
+from __future__ import annotations
+
+import pytest
+
+from lowcode_faas_core.testing.launcher_contract import LauncherContract
+
+
+class TestNode24(LauncherContract):
+    @pytest.fixture
+    def launcher(self, launchers):
+        return launchers()
+
+
+class TestNode22OnItsOwnNetwork(LauncherContract):
+    @pytest.fixture
+    def launcher(self, launchers, image_of):
+        return launchers(image=image_of(22), network="")
