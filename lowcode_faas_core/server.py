@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 
 from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
-from gunicorn.workers.gthread import ThreadWorker
 
 from lowcode_faas_core import __version__
 from lowcode_faas_core.configuration import PoolSettings, ServerSettings
 from lowcode_faas_core.errors import ConfigurationError, StartError
+from lowcode_faas_core.intake import RESERVED_THREADS, IntakeWorker
 from lowcode_faas_core.preflight import REFUSED, preflight
 from lowcode_faas_core.settings import PREFIX, read_settings
 from lowcode_faas_core.startup import ProcessRole, Startup, address, check_exposure
@@ -46,7 +46,7 @@ LAST_WORDS_S = 1.0
 CANCEL_BEFORE_S = 3.0
 
 
-class FaasWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
+class FaasWorker(IntakeWorker):
     """A gthread worker whose end is prompt: one quit is enough, further signals change nothing."""
 
     quitting = False
@@ -171,7 +171,7 @@ def gunicorn_settings(server: ServerSettings, role: ProcessRole) -> dict[str, An
 def start_lines(server: ServerSettings, pool: PoolSettings, role: ProcessRole) -> list[str]:
     """Return what an operator wants to see once at start."""
     share = pool.share(server.workers)
-    places = server.threads - 2
+    places = max(1, server.threads - RESERVED_THREADS)
     host, port = address(server, role)
     lines = [
         f"lowcode-faas {__version__} {role} on {host}:{port}",

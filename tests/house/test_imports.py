@@ -22,7 +22,7 @@ ORDER = (
     "services",
     "api",
     "dispatcher worker",
-    "preflight server",
+    "intake preflight server",
     "cli",
 )
 PACKAGE = "lowcode_faas_core"

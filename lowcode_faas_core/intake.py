@@ -1,0 +1,182 @@
+"""Takes in requests so that neither slow clients nor invocations use up the threads.
+
+gunicorn's gthread gives a thread to a connection when its first bytes arrive: a few clients that
+send half a head then stop everybody. Here the main loop looks at what has arrived without taking
+it (``MSG_PEEK``) and gives a thread only to a request whose head, and small body, is all there.
+
+It also keeps a few threads for everything that is no invocation, and lets short bursts of
+invocations wait a moment for a thread instead of being turned away.
+"""
+
+from __future__ import annotations
+
+import re
+import select
+import selectors
+import socket
+import struct
+import time
+from collections import deque
+from functools import partial
+from typing import Any, Final
+
+from gunicorn import util
+from gunicorn.workers.gthread import TConn, ThreadWorker
+
+__all__ = ["IntakeWorker"]
+
+#: Time for a request's head, and the part of its body that is waited for, to arrive, in seconds.
+ARRIVAL_S: Final = 10.0
+#: The same while the worker stops, in seconds: what is half there then has little time left.
+STOPPING_ARRIVAL_S: Final = 2.0
+#: Bytes looked at: gunicorn's own limits on a head are below it, so it can judge what is longer.
+PEEK_BYTES: Final = 64 << 10
+#: Time a thread waits for more of a longer body, in seconds; then the connection is closed.
+BODY_STALL_S: Final = 10
+#: Longest an invocation waits for one of its threads, in seconds; the application then answers 429.
+HOLD_S: Final = 0.1
+#: Threads that invocations do not get; as ``admission.py``, which the master does not import.
+RESERVED_THREADS: Final = 2
+
+_HEAD_END = b"\r\n\r\n"
+_content_length = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*\r\n", re.I).search
+_expects = re.compile(rb"\r\nexpect:", re.I).search
+_invocation = re.compile(rb"POST [^ ?]{0,4096}/(?:invoke|v1/run)(?:\?[^ ]*)? HTTP/1").match
+
+
+class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
+    """A gthread worker whose threads only ever see requests that have arrived."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        #: Connections whose request has not all arrived, the oldest first.
+        self.arriving: deque[TConn] = deque()
+        #: Invocations that wait for a thread, the oldest first.
+        self.held: deque[TConn] = deque()
+        self.invocation_threads = max(1, self.cfg.threads - RESERVED_THREADS)
+        self.invocations = 0
+
+    def accept(self, listener: socket.socket) -> None:
+        """Accept a connection and look at what it sent."""
+        try:
+            client, address = listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        self.nr_conns += 1
+        conn = TConn(self.cfg, client, address, listener.getsockname())
+        # A longer body is read by a thread: the kernel ends a wait that leads nowhere.
+        stall = struct.pack("ll", BODY_STALL_S, 0)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, stall)
+        self.watch(conn)
+        self.look(conn)
+
+    def on_client_socket_readable(self, conn: TConn, client: socket.socket) -> None:
+        """Look at the next request of a connection that was kept alive."""
+        self.poller.unregister(client)
+        self.keepalived_conns.remove(conn)
+        self.watch(conn)
+        self.look(conn)
+
+    def watch(self, conn: TConn) -> None:
+        """Begin to wait for the rest of a request."""
+        conn.timeout = time.monotonic() + ARRIVAL_S
+        conn.awaited = 1
+        self.arriving.append(conn)
+        self.poller.register(
+            conn.sock, selectors.EVENT_READ, lambda _client, conn=conn: self.look(conn)
+        )
+
+    def look(self, conn: TConn) -> None:
+        """Hand the request to a thread if it is all there, else wait for more bytes of it."""
+        try:
+            seen = conn.sock.recv(PEEK_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        except OSError:
+            seen = b""
+        if not seen:
+            self.drop(conn)
+            return
+        missing = _missing(seen)
+        if missing and len(seen) + missing > conn.awaited:
+            # The kernel wakes the loop only when that much is there: no spinning over half a head.
+            conn.awaited = len(seen) + missing
+            conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, conn.awaited)
+            return
+        if missing and _half_closed(conn.sock):
+            self.drop(conn)
+            return
+        self.unwatch(conn)
+        if conn.awaited > 1:
+            conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+        conn.data_ready = True
+        if _invocation(seen) is None:
+            super().enqueue_req(conn)
+        elif self.invocations < self.invocation_threads:
+            self.enqueue_invocation(conn)
+        else:
+            conn.timeout = time.monotonic() + HOLD_S
+            self.held.append(conn)
+
+    def enqueue_invocation(self, conn: TConn) -> None:
+        """Give an invocation a thread, and count it until it is done."""
+        self.invocations += 1
+        future = self.tpool.submit(self.handle, conn)
+        future.add_done_callback(partial(self.method_queue.defer, self.finish_invocation, conn))
+
+    def finish_invocation(self, conn: TConn, future: Any) -> None:
+        """Give the thread that came free to whoever has waited longest."""
+        self.invocations -= 1
+        self.finish_request(conn, future)
+        if self.held and self.invocations < self.invocation_threads:
+            self.enqueue_invocation(self.held.popleft())
+
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        """Dispatch events; wake in time for those who have waited long enough."""
+        if self.held:
+            timeout = max(0.0, min(timeout, self.held[0].timeout - time.monotonic()))
+        super().wait_for_and_dispatch_events(timeout)
+        while self.held and self.held[0].timeout <= time.monotonic():
+            self.enqueue_invocation(self.held.popleft())
+
+    def murder_pending(self) -> None:
+        """Close connections whose request has not arrived in time."""
+        super().murder_pending()
+        late = time.monotonic() + (0 if self.alive else ARRIVAL_S - STOPPING_ARRIVAL_S)
+        while self.arriving and self.arriving[0].timeout <= late:
+            self.drop(self.arriving[0])
+
+    def handle_quit(self, sig: int, frame: Any) -> None:
+        """Let go of what has not begun."""
+        self.held.clear()
+        super().handle_quit(sig, frame)
+
+    def unwatch(self, conn: TConn) -> None:
+        """Stop waiting for it."""
+        self.poller.unregister(conn.sock)
+        self.arriving.remove(conn)
+
+    def drop(self, conn: TConn) -> None:
+        """Close a connection whose request never came."""
+        self.unwatch(conn)
+        self.nr_conns -= 1
+        util.close(conn.sock)
+
+
+def _half_closed(client: socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(client, select.POLLRDHUP)
+    return bool(poll.poll(0))
+
+
+def _missing(seen: bytes) -> int:
+    """Return how many bytes to wait for at least before a thread can begin; 0: it can."""
+    room = PEEK_BYTES - len(seen)
+    end = seen.find(_HEAD_END)
+    if end < 0:
+        return min(1, room)
+    found = _content_length(seen, 0, end + 2)
+    if found is None or _expects(seen, 0, end + 2):  # the client waits for our word before the body
+        return 0
+    whole = end + len(_HEAD_END) + int(found.group(1))
+    return max(0, min(whole - len(seen), room))
