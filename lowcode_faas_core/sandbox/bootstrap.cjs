@@ -660,45 +660,48 @@ function isSyntaxError(thrown) {
   }
 }
 
-async function loadModule({ source, file, env }) {
+/** Write the module and put its environment in place: all that comes before user code. */
+function prepareModule({ source, file, env }) {
   const name = writeModule(file, source);
-  const url = pathToFileURL(name).href;
   folder = path.dirname(name) + path.sep;
   folderUrl = pathToFileURL(folder).href;
   replaceEnvironment(env);
   process.argv = ['node', name];
   listen();
   current = LOADING;
-  let namespace;
+  return { source, file, name, url: pathToFileURL(name).href };
+}
+
+/** Return the module's namespace, or something else when only import() will do. */
+function requireModule({ source, name }) {
+  // An export named 'module.exports' would take the place of the namespace under require().
+  if (source.includes('module.exports')) return undefined;
   try {
-    // An export named 'module.exports' would take the place of the namespace under require().
-    if (!source.includes('module.exports')) {
-      try {
-        namespace = require(name);
-      } catch (thrown) {
-        if (textOf(thrown, 'code') !== 'ERR_REQUIRE_ASYNC_MODULE') throw thrown;
-      }
-    }
-    if (!isNamespace(namespace)) namespace = await load(url);
-    handler = namespace.handler;
+    return require(name);
   } catch (thrown) {
-    const description = described(thrown);
-    settle();
-    current = null;
-    // Thrown by user code, a SyntaxError (of JSON.parse, say) has frames of user code.
-    const duringCompile = isSyntaxError(thrown) && indexOf(description.stack ?? '', '\n    at ') === -1;
-    if (duringCompile) {
-      const found = locate(source);
-      if (found) {
-        const position = `${file}:${found.line}:${found.column}`;
-        description.message += ` (${position})`;
-        description.stack = `${position}\n${found.snippet}`;
-      }
-    }
-    return problem(LOADED, duringCompile ? 'syntax_error' : 'load_error', description, '"ok":false');
+    if (textOf(thrown, 'code') !== 'ERR_REQUIRE_ASYNC_MODULE') throw thrown;
+    return undefined;
   }
+}
+
+function refuseModule({ source, file }, thrown) {
+  const description = described(thrown);
   settle();
   current = null;
+  // Thrown by user code, a SyntaxError (of JSON.parse, say) has frames of user code.
+  const duringCompile = isSyntaxError(thrown) && indexOf(description.stack ?? '', '\n    at ') === -1;
+  if (duringCompile) {
+    const found = locate(source);
+    if (found) {
+      const position = `${file}:${found.line}:${found.column}`;
+      description.message += ` (${position})`;
+      description.stack = `${position}\n${found.snippet}`;
+    }
+  }
+  problem(LOADED, duringCompile ? 'syntax_error' : 'load_error', description, '"ok":false');
+}
+
+function acceptModule() {
   if (typeof handler === 'function') return send(LOADED, '{"ok":true}');
   const message =
     handler !== undefined
@@ -748,8 +751,25 @@ async function serve() {
         continue;
       }
       answer(run, value);
-    } else if (kind === LOAD) await loadModule(jsonParse(payload));
-    else if (kind === CHECK) await check(jsonParse(payload));
+    } else if (kind === LOAD) {
+      const module = prepareModule(jsonParse(payload));
+      // Only an import is awaited, and inside try: `await` reads `constructor` of a promise, which
+      // by then may be a getter of user code's. So this is no function of its own.
+      try {
+        let namespace = requireModule(module);
+        if (!isNamespace(namespace)) namespace = await load(module.url);
+        handler = namespace.handler;
+      } catch (thrown) {
+        refuseModule(module, thrown);
+        continue;
+      }
+      settle();
+      current = null;
+      // What its evaluation left to do at once is not for the first run to answer for, and what it
+      // prints must be out before the answer.
+      await undefined;
+      acceptModule();
+    } else if (kind === CHECK) await check(jsonParse(payload));
     else exit(SOFTWARE_ERROR);
   }
 }
