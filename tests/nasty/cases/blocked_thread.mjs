@@ -1,0 +1,3 @@
+export function handler() {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
+}

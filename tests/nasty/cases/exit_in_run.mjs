@@ -1,0 +1,3 @@
+export function handler() {
+  process.exit(0);
+}

@@ -1,0 +1,1 @@
+export const handler = ({ mb }) => ({ ok: true, data: 'x'.repeat(mb << 20) });

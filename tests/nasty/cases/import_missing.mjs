@@ -1,0 +1,2 @@
+import './nowhere.mjs';
+export const handler = () => ({ ok: true });

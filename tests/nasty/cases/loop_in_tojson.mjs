@@ -1,0 +1,6 @@
+export const handler = () => ({
+  ok: true,
+  toJSON() {
+    for (;;);
+  },
+});

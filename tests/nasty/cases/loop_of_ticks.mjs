@@ -1,0 +1,5 @@
+export function handler() {
+  const again = () => process.nextTick(again);
+  again();
+  return { ok: true };
+}

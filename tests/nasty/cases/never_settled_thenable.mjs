@@ -1,0 +1,3 @@
+export function handler() {
+  return { then() {} };
+}

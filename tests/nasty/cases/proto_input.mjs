@@ -1,0 +1,6 @@
+export function handler(input) {
+  return {
+    ok: true,
+    data: { polluted: String({}.polluted), own: Object.hasOwn(input, '__proto__'), plain: Object.getPrototypeOf(input) === Object.prototype },
+  };
+}

@@ -1,0 +1,3 @@
+export function handler() {
+  return { ok: /(a+)+$/.test(`${'a'.repeat(60)}!`) };
+}

@@ -1,0 +1,4 @@
+export function handler() {
+  Promise.reject(new Error('left behind'));
+  return { ok: true };
+}

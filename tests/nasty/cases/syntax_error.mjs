@@ -1,0 +1,3 @@
+export function handler() {
+  const 5 = 6;
+}

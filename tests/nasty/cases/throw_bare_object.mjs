@@ -1,0 +1,3 @@
+export function handler() {
+  throw Object.create(null, { toString: { value: () => { throw 1; } } });
+}

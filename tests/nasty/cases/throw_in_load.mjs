@@ -1,0 +1,2 @@
+throw new TypeError('not today');
+export const handler = () => ({ ok: true });

@@ -1,0 +1,6 @@
+export function handler() {
+  process.nextTick(() => {
+    throw new Error('in a tick');
+  });
+  return { ok: true };
+}

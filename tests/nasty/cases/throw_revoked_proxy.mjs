@@ -1,0 +1,5 @@
+export function handler() {
+  const { proxy, revoke } = Proxy.revocable({}, {});
+  revoke();
+  throw proxy;
+}

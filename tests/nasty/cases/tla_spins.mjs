@@ -1,0 +1,3 @@
+await null;
+for (;;);
+export const handler = () => ({ ok: true });

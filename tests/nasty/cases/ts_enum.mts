@@ -1,0 +1,4 @@
+enum Colour {
+  Red,
+}
+export const handler = () => ({ ok: true, data: Colour.Red });
