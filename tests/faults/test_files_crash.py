@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -311,3 +312,173 @@ def test_old_leftovers_are_removed_and_young_ones_stay(tmp_path: Path) -> None:
     FilesStorage(data).resolve(ROOT)
 
     assert young.exists()
+
+
+class Disk:
+    """What a folder's disk holds for certain: what was synced, and nothing else.
+
+    ``fsync`` of a file keeps its bytes, of a directory the names in it. A power loss leaves that
+    (:meth:`strictly`), or every name there is, with the bytes of files that were not synced lost
+    (:meth:`names_only`): file systems may do either.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.watching = True
+        self._files: dict[int, tuple[bytes, int]] = {}
+        self._folders: dict[int, dict[str, tuple[int, bool]]] = {}
+        #: Kept open, so that no inode number is used a second time.
+        self._held: list[int] = []
+        for folder, _, names in os.walk(root):
+            for path in (folder, *(os.path.join(folder, name) for name in names)):
+                fd = os.open(path, os.O_RDONLY)
+                self._keep(fd)
+                os.close(fd)
+
+    def fsync(self, fd: int) -> None:
+        """Stand in for ``os.fsync``."""
+        if self.watching:
+            self._keep(fd)
+
+    def _keep(self, fd: int) -> None:
+        status = os.fstat(fd)
+        if stat.S_ISDIR(status.st_mode):
+            names = {one.name: (one.inode(), one.is_dir()) for one in os.scandir(fd)}
+            self._folders[status.st_ino] = names
+        else:
+            data = Path(f"/proc/self/fd/{fd}").read_bytes()
+            self._files[status.st_ino] = (data, status.st_mtime_ns)
+        self._held.append(os.dup(fd))
+
+    def close(self) -> None:
+        for fd in self._held:
+            os.close(fd)
+
+    def strictly(self, to: Path) -> None:
+        """Build what is left where nothing is there but what was synced."""
+        self._build(self.root.stat().st_ino, to)
+
+    def _build(self, inode: int, to: Path) -> None:
+        to.mkdir()
+        for name, (inner, is_folder) in self._folders.get(inode, {}).items():
+            if is_folder:
+                self._build(inner, to / name)
+            else:
+                self._write(inner, to / name)
+
+    def names_only(self, to: Path) -> None:
+        """Build what is left where every name is there, but only synced bytes."""
+        to.mkdir()
+        for path in sorted(self.root.rglob("*")):
+            target = to / path.relative_to(self.root)
+            if path.is_dir():
+                target.mkdir()
+            else:
+                self._write(path.stat().st_ino, target)
+
+    def _write(self, inode: int, to: Path) -> None:
+        data, mtime = self._files.get(inode, (b"", 0))
+        to.write_bytes(data)
+        os.utime(to, ns=(mtime, mtime))
+
+    def after_power_loss(self, place: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Return what users see after a power loss now, in each way it may happen."""
+        self.watching = False
+        for build in (self.strictly, self.names_only):
+            build(place)
+            yield build.__name__, snapshot(place / "data")
+            shutil.rmtree(place)
+        self.watching = True
+
+
+@pytest.fixture
+def disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], Disk]]:
+    disks: list[Disk] = []
+
+    def watch(root: Path) -> Disk:
+        disks.append(Disk(root))
+        monkeypatch.setattr(os, "fsync", disks[-1].fsync)
+        return disks[-1]
+
+    yield watch
+    for one in disks:
+        one.close()
+
+
+@pytest.mark.fault(100)
+@pytest.mark.fault(108)
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_power_loss_leaves_old_or_new(
+    name: str, folder: Path, disk: Callable[[Path], Disk]
+) -> None:
+    scenario = SCENARIOS[name]
+    points_of(folder, scenario)
+    new = snapshot(folder / "after")
+    shutil.copytree(folder / "before", folder / "old")
+    allowed = [new] if scenario.finishes else [new, snapshot(folder / "old")]
+    machine = folder / "machine"
+    machine.mkdir()
+    (folder / "before").rename(machine / "data")
+    watched = disk(machine)
+
+    def step(point: str) -> None:
+        for way, found in watched.after_power_loss(folder / "lost"):
+            assert found in allowed, f"{way} after a power loss at {point}"
+
+    scenario.write(FilesStorage(machine / "data", keep_versions=KEEP, step=step))
+    for way, found in watched.after_power_loss(folder / "lost"):
+        assert found == new, f"{way}: an acknowledged write was lost"
+
+
+#: Writes that follow each other; what one leaves unsynced must not undo the next.
+WRITES: dict[str, Callable[[FilesStorage], object]] = {
+    "deploy": lambda s: s.deploy(ROOT, draft(b"// d", {"A": "d"})),
+    "deploy without env": lambda s: s.deploy(ROOT, draft(b"// e")),
+    "rollback": lambda s: s.rollback(ROOT, s.deployment(ROOT).version),
+    "env": lambda s: s.set_function_env(ROOT, {"A": "set"}),
+    "delete": lambda s: s.delete_function(ROOT),
+    "delete, deploy": lambda s: (s.delete_function(ROOT), s.deploy(ROOT, draft(b"// again"))),
+    "collection": lambda s: s.create_collection("org/team", {"L": "1"}),
+    "collection, delete": lambda s: (
+        s.create_collection("brief", {"L": "1"}),
+        s.delete_collection("brief"),
+    ),
+}
+
+
+@pytest.mark.fault(100)
+@pytest.mark.parametrize("second", WRITES)
+@pytest.mark.parametrize("first", ["deploy", "deploy without env", "rollback", "env"])
+def test_an_acknowledged_write_is_not_undone_by_what_came_before(
+    first: str, second: str, folder: Path, disk: Callable[[Path], Disk]
+) -> None:
+    machine = folder / "machine"
+    machine.mkdir()
+    watched = disk(machine)
+    storage = FilesStorage(machine / "data", keep_versions=KEEP)
+    storage.deploy(ROOT, draft(b"// first", {"A": "first"}))
+    WRITES[first](storage)
+    WRITES[second](storage)
+    watched.watching = False
+    shutil.copytree(machine, folder / "whole")
+    expected = snapshot(folder / "whole" / "data")
+    for way, found in watched.after_power_loss(folder / "lost"):
+        assert found == expected, way
+
+
+@pytest.mark.fault(108)
+def test_the_versions_of_an_earlier_life_do_not_come_back(tmp_path: Path) -> None:
+    """Somebody removed source and records by hand, and left the kept versions."""
+    data = tmp_path / "data"
+    two_versions(FilesStorage(data, keep_versions=KEEP), data)
+    for file in (data / FUNCTIONS).glob("greet.*"):
+        file.unlink()
+    storage = FilesStorage(data, keep_versions=KEEP)
+    for number in range(2):
+        storage.deploy(ROOT, draft(b"// new %d" % number))
+
+    rows = storage.versions(ROOT, 10).items
+    assert [(row.version, storage.source(row)) for row in rows] == [
+        (2, b"// new 1"),
+        (1, b"// new 0"),
+    ]

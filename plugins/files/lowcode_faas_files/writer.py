@@ -92,6 +92,9 @@ class Writer:
                     self._publish(functions, history, plan, source)
                 self._history.prune(history, plan.new.current)
                 self._step(f"{operation}.pruned")
+                # A power loss could bring the marker back, and with it the staged env: whoever
+                # recovers would put it in the place of one that was set since.
+                history.sync()
             except OSError as error:
                 # The commit stands, and readers go by it: the files follow at the next look.
                 functions.discard(source)
@@ -171,6 +174,7 @@ class Writer:
             history.sync()
             self._step("recover.published-synced")
             history.discard(f"{row.stem}.publishing")
+            history.sync()
             self._step("recover.marker-removed")
             log.info("finished the interrupted deploy of version %s of %s", row.version, name)
 

@@ -34,3 +34,21 @@ class TestFilesStorage(StorageContract):
             archive.write_bytes(b"x" * deployment.size)
 
         return spoil
+
+    @pytest.fixture
+    def lead_outside(self, data_dir: Path) -> Callable[[Deployment, Path], None]:
+        def plant(deployment: Deployment, outside: Path) -> None:
+            found = [
+                *data_dir.rglob("greet.mjs"),
+                *data_dir.rglob(f"*{deployment.deployment_id}.mjs"),
+            ]
+            assert len(found) == 2
+            for path in found:
+                path.unlink()
+                path.symlink_to(outside)
+
+        return plant
+
+    @pytest.fixture
+    def keeps_two(self, data_dir: Path) -> Storage:
+        return FilesStorage(data_dir, keep_versions=2)
