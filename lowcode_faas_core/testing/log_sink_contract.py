@@ -35,7 +35,7 @@ class LogSinkContract:
     """Give a fixture ``sink``, and ``read``: a function that returns one string an event delivered.
 
     ``read`` looks past the sink at where its events arrive, in the order of arrival; each string
-    must hold the event's message, escaped or not.
+    must hold the event's message, escaped or not. Optional: ``broken``.
     """
 
     @pytest.fixture
@@ -47,6 +47,11 @@ class LogSinkContract:
     def read(self) -> Callable[[], list[str]]:
         """Return the reader; overridden by the subclass."""
         raise NotImplementedError("a subclass of LogSinkContract gives the fixture `read`")
+
+    @pytest.fixture
+    def broken(self) -> LogSink | None:
+        """**Optional.** Return a sink whose other side is gone: a closed pipe, a server that is down."""
+        return None
 
     def test_everything_emitted_and_flushed_has_arrived(
         self, sink: LogSink, read: Callable[[], list[str]]
@@ -71,6 +76,25 @@ class LogSinkContract:
         got = read()
         assert len(got) == 2
         assert "the next one" in got[1]
+
+    def test_a_long_message_arrives_whole(
+        self, sink: LogSink, read: Callable[[], list[str]]
+    ) -> None:
+        """A message longer than any buffer or pipe holds is not cut: the core has cut it already."""
+        message = "".join(f"{n:09} " for n in range(20_000))
+        sink.emit([sample_event(1, message)])
+        assert sink.flush(_soon()) == 0
+        assert message in read()[0]
+
+    def test_a_loss_is_never_silent(self, broken: LogSink | None) -> None:
+        """What could not be delivered is raised by ``emit``, or counted by ``flush``."""
+        if broken is None:
+            pytest.skip("this sink gives no broken")
+        try:
+            broken.emit([sample_event(n, f"lost-{n}") for n in range(1, 4)])
+        except Exception:
+            return  # none of the batch was delivered, and the caller counts it
+        assert broken.flush(time.monotonic_ns() + 500_000_000) == 3
 
     def test_an_empty_batch_is_nothing(self, sink: LogSink, read: Callable[[], list[str]]) -> None:
         """An empty batch delivers nothing and raises nothing."""

@@ -52,12 +52,18 @@ class SourceFetcherContract:
     def test_an_etag_saves_the_second_fetch_or_gives_the_same(
         self, fetcher: SourceFetcher, publish: Callable[[bytes], str]
     ) -> None:
-        """With the tag of unchanged bytes the answer is ``None`` or those bytes, never others."""
+        """With the tag of unchanged bytes the answer is ``None`` or those bytes, never others.
+
+        With the tag of other bytes it is always the bytes that are there.
+        """
         url = publish(b"export const handler = 1;")
         first = fetcher.fetch(url, LIMITS)
         assert first is not None
         again = fetcher.fetch(url, LIMITS, first.etag)
         assert again is None or again.source == first.source
+        changed = fetcher.fetch(publish(b"export const handler = 2;"), LIMITS, first.etag)
+        assert changed is not None
+        assert changed.source == b"export const handler = 2;"
 
     def test_what_is_too_large_is_refused(
         self, fetcher: SourceFetcher, publish: Callable[[bytes], str]
@@ -74,6 +80,15 @@ class SourceFetcherContract:
         """A URL with nothing behind it raises InvalidValue or PlatformError."""
         with pytest.raises((InvalidValue, PlatformError)):
             fetcher.fetch(publish(b"x") + "-not-there", LIMITS)
+
+    def test_another_scheme_is_refused(
+        self, fetcher: SourceFetcher, publish: Callable[[bytes], str]
+    ) -> None:
+        """A URL whose scheme is not one of ``schemes`` is an InvalidValue, and nothing is fetched."""
+        _, _, rest = publish(b"x").partition(":")
+        for url in (f"unheard-of:{rest}", "", rest.lstrip("/")):
+            with pytest.raises(InvalidValue):
+                fetcher.fetch(url, LIMITS)
 
     def test_close_may_be_called_twice(self, fetcher: SourceFetcher) -> None:
         """The second ``close`` does nothing."""

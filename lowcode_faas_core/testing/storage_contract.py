@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -11,12 +14,14 @@ from lowcode_faas_core.errors import (
     CollectionExists,
     CollectionNotEmpty,
     CollectionNotFound,
+    FaasError,
     FunctionNotFound,
     InvalidValue,
     LanguageConflict,
     RequestError,
     SourceCorrupt,
     VersionNotFound,
+    VersionNotKept,
 )
 from lowcode_faas_core.interfaces.storage import Storage
 from lowcode_faas_core.model import (
@@ -30,7 +35,11 @@ from lowcode_faas_core.model import (
     Page,
     Reuse,
 )
-from lowcode_faas_core.testing.storage_concurrency import Factory, StorageConcurrencyContract
+from lowcode_faas_core.testing.storage_concurrency import (
+    Factory,
+    StorageConcurrencyContract,
+    let_caches_settle,
+)
 
 __all__ = ["StorageContract"]
 
@@ -43,6 +52,7 @@ ODD_SOURCES = [
     b"a\r\nb\rc\n",
     b"\xef\xbb\xbf//bom",
     b"\0//",
+    b"// " + b"0123456789abcdef" * 20_000,
 ]
 ODD_NAMES = [
     "0",
@@ -97,12 +107,27 @@ def all_pages(read: Callable[[int, str | None], Page[Function]], limit: int) -> 
 class StorageContract(StorageConcurrencyContract):
     """The promises of :class:`Storage`; each check's docstring states one.
 
-    Required: the fixture ``storage``. Optional: ``make_storage``, ``spawn_storage``, ``damage``.
+    Required: the fixture ``storage``. Optional: ``make_storage``, ``spawn_storage``, and what
+    reaches past the plugin: ``damage``, ``lead_outside``; and ``keeps_two``. A check whose fixture
+    is not given is skipped, and pytest says which.
     """
 
     @pytest.fixture
     def damage(self) -> Callable[[Deployment], None] | None:
         """**Optional.** Return what spoils a deployment's stored bytes behind the storage."""
+        return None
+
+    @pytest.fixture
+    def lead_outside(self) -> Callable[[Deployment, Path], None] | None:
+        """**Optional.** Return what puts links to a file of the host where the deployment's bytes are.
+
+        For storages in folders, where whoever may write there must not read the host through them.
+        """
+        return None
+
+    @pytest.fixture
+    def keeps_two(self) -> Storage | None:
+        """**Optional.** Return an empty storage that keeps two versions, the current one included."""
         return None
 
     # Collections
@@ -232,12 +257,17 @@ class StorageContract(StorageConcurrencyContract):
         assert storage.resolve(REF).levels[0].env == {"V": value}
 
     def test_what_is_returned_is_the_callers(self, storage: Storage) -> None:
-        """Changing a returned or a given env changes nothing stored."""
+        """Changing a returned or a given env changes nothing stored, nor anything cached."""
         given = {"A": "1"}
         storage.deploy(REF, draft(env=given))
+        storage.set_collection_env("", given)
         given["A"] = "2"
-        storage.function_env(REF)["A"] = "3"
-        assert storage.function_env(REF) == {"A": "1"}
+        for _ in range(2):
+            storage.function_env(REF)["A"] = "3"
+            storage.collection_env("")["A"] = "3"
+            assert storage.function_env(REF) == storage.collection_env("") == {"A": "1"}
+            assert [level.env for level in storage.resolve(REF).levels] == [{"A": "1"}] * 2
+            let_caches_settle(lambda: storage.resolve(REF))
 
     def test_function_env_is_not_versioned(self, storage: Storage) -> None:
         """A deploy without env leaves it, one with env replaces it; rollback leaves it."""
@@ -409,6 +439,30 @@ class StorageContract(StorageConcurrencyContract):
         assert [[row.version for row in page.items] for page in pages] == [[5, 4], [3, 2], [1]]
         assert third.next_cursor is None
 
+    def test_what_is_no_longer_kept(self, keeps_two: Storage | None) -> None:
+        """Its number is VersionNotKept, its id VersionNotFound; what is kept stays usable."""
+        if keeps_two is None:
+            pytest.skip("this storage gives no keeps_two")
+        storage = keeps_two
+        rows = [storage.deploy(REF, draft(b"// %d" % n)).deployment for n in range(4)]
+
+        for call in (
+            lambda: storage.deployment(REF, 2),
+            lambda: storage.resolve(REF, 2),
+            lambda: storage.rollback(REF, 2),
+        ):
+            with pytest.raises(VersionNotKept):
+                call()
+        with pytest.raises(VersionNotFound):
+            storage.deployment_by_id(rows[1].deployment_id, REF)
+        with pytest.raises(VersionNotFound):
+            storage.deployment(REF, 5)
+        assert [row.version for row in storage.versions(REF, 10).items] == [4, 3]
+        assert storage.source(storage.deployment(REF, 3)) == b"// 2"
+        assert storage.deployment_by_id(rows[2].deployment_id, REF).version == 3
+        assert (storage.rollback(REF, 3).version, storage.deployment(REF).version) == (5, 5)
+        assert storage.source(storage.deployment(REF)) == b"// 2"
+
     # Functions
 
     def test_absent_functions(self, storage: Storage) -> None:
@@ -533,6 +587,31 @@ class StorageContract(StorageConcurrencyContract):
         damage(row)
         with pytest.raises(SourceCorrupt):
             storage.source(row)
+
+    def test_nothing_is_read_from_outside(
+        self,
+        storage: Storage,
+        make_storage: Factory,
+        lead_outside: Callable[[Deployment, Path], None] | None,
+        tmp_path: Path,
+    ) -> None:
+        """A link to a file of the host is refused: its bytes are never a source."""
+        if lead_outside is None:
+            pytest.skip("this storage gives no lead_outside")
+        secret = b"export const secret = 1;"
+        outside = tmp_path / "outside.mjs"
+        outside.write_bytes(secret)
+        os.utime(outside, (1, 1))  # long finished, so that nobody waits for its writer
+        row = storage.deploy(REF, draft(b"export const handler = 1;")).deployment
+        lead_outside(row, outside)
+
+        for one in (storage, make_storage()):
+            for deployment in (row, lambda one=one: one.resolve(REF).deployment):
+                with suppress(FaasError):
+                    found = deployment if isinstance(deployment, Deployment) else deployment()
+                    assert found.sha256 != hashlib.sha256(secret).hexdigest()
+                    assert one.source(found) != secret
+        assert outside.read_bytes() == secret
 
     # Life
 

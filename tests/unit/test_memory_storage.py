@@ -91,3 +91,7 @@ class TestMemoryStorage(StorageContract):
             storage.sources[deployment.deployment_id] = b"x" * deployment.size
 
         return spoil
+
+    @pytest.fixture
+    def keeps_two(self) -> MemoryStorage:
+        return MemoryStorage(keep_versions=2)

@@ -21,6 +21,12 @@ class TestMemoryLogSink(LogSinkContract):
     def read(self, sink):
         return lambda: [event.message for event in sink.events]
 
+    @pytest.fixture
+    def broken(self):
+        sink = MemoryLogSink()
+        sink.failure = OSError("the other side is gone")
+        return sink
+
 
 class TestMemoryExecutionStore(ExecutionStoreContract):
     @pytest.fixture

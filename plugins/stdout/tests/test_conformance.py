@@ -23,6 +23,13 @@ class TestStdout(LogSinkContract):
     def read(self, written):
         return lambda: written.read_text().split("\n")[:-1]
 
+    @pytest.fixture
+    def broken(self):
+        reader, writer = os.pipe()
+        os.close(reader)
+        yield StdoutSink(writer)
+        os.close(writer)
+
 
 def test_what_the_contract_looks_for_is_not_changed_by_escaping():
     assert escaped("first-001") == "first-001"
