@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import secrets
+import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,6 +15,7 @@ from pathlib import Path
 
 import docker
 import pytest
+import urllib3
 from lowcode_faas_docker_runner import DockerLauncher, DockerSettings
 
 from lowcode_faas_core.model import SandboxLimits
@@ -90,3 +95,114 @@ def launchers(instance, image_of):
     yield build
     for launcher in built:
         launcher.close()
+
+
+COMMAND = Path(sys.executable).with_name("lowcode-faas")
+
+
+def until(what, condition, seconds=30.0):
+    """Poll until ``condition`` is true and return its value; fail naming ``what``."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"{what}: not within {seconds:g} s"
+        time.sleep(0.02)
+    return value
+
+
+class Service:
+    """A whole service in front of an engine, spoken to by HTTP."""
+
+    def __init__(self, folder, environ):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.output = folder / f"output-{port}.txt"
+        own = {
+            "LISTEN": f"127.0.0.1:{port}",
+            "DATA_DIR": str(folder / "data"),
+            "RUNNER": "docker",
+            "WORKERS": "1",
+            **environ,
+        }
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("LOWCODE_FAAS_")}
+        with self.output.open("w") as file:
+            self.process = subprocess.Popen(
+                [str(COMMAND), "dispatcher"],
+                cwd=folder,
+                env={
+                    **inherited,
+                    **{k if k == "DOCKER_HOST" else f"LOWCODE_FAAS_{k}": v for k, v in own.items()},
+                },
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.url = f"http://127.0.0.1:{port}"
+        self.http = urllib3.PoolManager(retries=False, timeout=90, maxsize=32)
+
+    def call(self, method, path, body=None):
+        answer = self.http.request(
+            method,
+            self.url + path,
+            body=None if body is None else json.dumps(body).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        return answer.status, json.loads(answer.data) if answer.data else None
+
+    def deploy(self, name, source, **more):
+        body = {"name": name, "source_code": source, **more}
+        status, answer = self.call("POST", "/functions", body)
+        assert status in (200, 201), answer
+
+    def invoke(self, name, value=None, timeout_ms=30_000, **more):
+        body = {"input": value or {}, "timeout_ms": timeout_ms, **more}
+        return self.call("POST", f"/functions/{name}/invoke", body)
+
+    def ready(self):
+        assert self.process.poll() is None, self.text()
+        try:
+            return self.call("GET", "/readyz")[0] == 200
+        except urllib3.exceptions.HTTPError:
+            return False
+
+    def text(self):
+        return self.output.read_text()
+
+    def stop(self, number=signal.SIGTERM):
+        """End it, in order unless ``number`` says otherwise; what it started goes with it."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            self.process.wait(90)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def serve(instance, image_of, tmp_path):
+    """Start services in front of the engine; each has ended after the test."""
+    started = []
+
+    def run(wait=True, **environ):
+        given = {
+            "NODE_DOCKER_IMAGE": image_of(),
+            "DOCKER_INSTANCE": instance,
+            "DOCKER_NETWORK": "none",
+            **environ,
+        }
+        service = Service(tmp_path, given)
+        started.append(service)
+        if wait:
+            until("the service is ready", service.ready, 90)
+        return service
+
+    yield run
+    for service in started:
+        service.stop()
+
+
+@pytest.fixture
+def poll():
+    return until

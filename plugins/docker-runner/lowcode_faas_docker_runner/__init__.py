@@ -1,17 +1,22 @@
-"""Runs sandboxes as hardened Docker containers, at an engine here or elsewhere."""
+"""Runs functions in hardened Docker containers, at an engine here or elsewhere."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lowcode_faas_core.configuration import LimitSettings, PoolSettings, ServerSettings
 from lowcode_faas_core.hookspecs import hookimpl
 from lowcode_faas_core.interfaces.launcher import Launcher
-from lowcode_faas_core.settings import read
+from lowcode_faas_core.interfaces.runner import Runner
+from lowcode_faas_core.limits import OperatorLimits
+from lowcode_faas_core.settings import read, read_settings
+from lowcode_faas_docker_runner.files import FilesRunner
+from lowcode_faas_docker_runner.host import DockerHost
 from lowcode_faas_docker_runner.launcher import DockerLauncher
-from lowcode_faas_docker_runner.settings import DockerSettings
+from lowcode_faas_docker_runner.settings import DockerSettings, Exchange
 
-__all__ = ["DockerLauncher", "DockerSettings"]
+__all__ = ["DockerLauncher", "DockerSettings", "FilesRunner"]
 
 
 @hookimpl
@@ -21,6 +26,18 @@ def lowcode_faas_settings() -> Sequence[type[Any]]:
 
 
 @hookimpl
-def lowcode_faas_launcher(environ: Mapping[str, str]) -> Launcher:
-    """Build the launcher; nothing is opened or started before its first use."""
-    return DockerLauncher(read(environ, DockerSettings), environ)
+def lowcode_faas_launcher(environ: Mapping[str, str]) -> Launcher | None:
+    """Build the launcher of the stream exchange; nothing is opened before its first use."""
+    settings = read(environ, DockerSettings)
+    return DockerLauncher(settings, environ) if settings.exchange is Exchange.STREAM else None
+
+
+@hookimpl
+def lowcode_faas_runner(environ: Mapping[str, str]) -> Runner | None:
+    """Build the runner of the files exchange; nothing is opened before its first use."""
+    settings = read(environ, DockerSettings)
+    if settings.exchange is not Exchange.FILES:
+        return None
+    server, pool, limits = read_settings(environ, ServerSettings, PoolSettings, LimitSettings)
+    share = pool.share(server.workers)
+    return FilesRunner(DockerHost(settings, environ), share, OperatorLimits(limits))

@@ -8,7 +8,7 @@ from typing import Any, Final
 from lowcode_faas_core.model import SandboxLimits
 from lowcode_faas_docker_runner.settings import DockerSettings
 
-__all__ = ["OPEN_FILES", "WORKSPACE", "container", "node_flags"]
+__all__ = ["FOLDER", "OPEN_FILES", "WORKSPACE", "container", "node_flags"]
 
 #: Node itself holds about 20; more than this is EMFILE in user code.
 OPEN_FILES: Final = 512
@@ -24,6 +24,8 @@ _PERIOD_US: Final = 100_000
 #: Where the files exchange keeps its files: an anonymous volume, the only place that can be
 #: copied to and from while the rest of the file system is read-only.
 WORKSPACE: Final = "/work"
+#: The folder in it. The engine makes the volume's own folder, perhaps open to all, from the image.
+FOLDER: Final = "run"
 
 
 def node_flags(limits: SandboxLimits) -> list[str]:

@@ -152,6 +152,17 @@ class Engine:
             return None
 
     @contextlib.contextmanager
+    def following(self, container: str, silence_s: float) -> Iterator[Any]:
+        """Give the response that carries a container's log, framed, from its start to its end."""
+        with self._call("follow a log", silence_s) as client:
+            wanted = {"stdout": 1, "stderr": 1, "follow": 1, "tail": "all"}
+            url = client._url("/containers/{0}/logs", container)
+            response = client.get(url, params=wanted, stream=True)
+            with contextlib.closing(response):
+                client._raise_for_status(response)
+                yield response
+
+    @contextlib.contextmanager
     def calling(self, what: str, limit_s: float) -> Iterator[Any]:
         """Give the SDK's client for calls that only one concern makes; errors come out as ours."""
         with self._call(what, limit_s) as client:

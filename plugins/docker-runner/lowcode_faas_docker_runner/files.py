@@ -1,0 +1,388 @@
+"""The files exchange: one container an invocation, its input copied in and its output copied out."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from lowcode_faas_core.configuration import PoolSettings
+from lowcode_faas_core.errors import CapacityError, Draining, RunnerUnavailable, UnconfirmedEnd
+from lowcode_faas_core.interfaces.launcher import End, Stream
+from lowcode_faas_core.interfaces.runner import LogCallback, Runner, SourceReader
+from lowcode_faas_core.limits import OperatorLimits
+from lowcode_faas_core.model import Execution, Invocation, Phase, StartKind
+from lowcode_faas_core.sandbox.capture import Capture
+from lowcode_faas_core.sandbox.protocol import Frame, ProtocolError
+from lowcode_faas_core.sandbox.verdict import (
+    Cause,
+    Verdict,
+    of_answer,
+    of_end,
+    of_protocol_error,
+    of_timeout,
+    of_too_large,
+)
+from lowcode_faas_docker_runner.arguments import FOLDER, WORKSPACE, node_flags
+from lowcode_faas_docker_runner.ending import Ending
+from lowcode_faas_docker_runner.engine import Unreachable
+from lowcode_faas_docker_runner.host import DockerHost, left
+from lowcode_faas_docker_runner.loglines import LogStream
+from lowcode_faas_docker_runner.workspace import (
+    Answer,
+    BadOutput,
+    OutputTooLarge,
+    copy_in,
+    copy_out,
+)
+
+__all__ = ["FilesRunner"]
+
+#: How long after the deadline the end of user code may stay unconfirmed, in seconds.
+CONFIRM_S: Final = 2.0
+#: Longest wait for the last lines of a log once its container has ended, in seconds.
+LAST_LINES_S: Final = 1.0
+#: Lines of a killed container are taken no longer than this, in seconds.
+SALVAGE_S: Final = 0.05
+#: Between two looks whether the container is over, while its log is silent, in seconds.
+LOOK_S: Final = 0.2
+#: Longest wait for what is cancelled at close, in seconds.
+CLOSE_S: Final = 5.0
+_KIND_RUNNING: Final = "r"
+_KIND_LOADED: Final = "l"
+
+
+class _Run:
+    """One container that runs or is about to, and why the host ended it, if it did."""
+
+    def __init__(self) -> None:
+        self.cause = Cause.OWN
+        self.ending: Ending | None = None
+        self.log: LogStream | None = None
+        self.lock = threading.Lock()
+
+    def end(self, cause: Cause) -> None:
+        """Kill it now, or as soon as it is started."""
+        with self.lock:
+            if self.cause is Cause.OWN:
+                self.cause = cause
+            ending = self.ending
+        if ending is not None:
+            ending.kill()
+
+    def close_log(self) -> None:
+        """Stop following what it prints."""
+        if self.log is not None:
+            self.log.close()
+
+
+class FilesRunner(Runner):
+    """See :class:`Runner`. Every run is ``cold`` and shares nothing with any other."""
+
+    def __init__(self, host: DockerHost, pool: PoolSettings, limits: OperatorLimits) -> None:
+        self._host = host
+        self._limits = limits
+        self._queue_size = pool.queue
+        self._queue_ns = pool.queue_timeout_ms * 1_000_000
+        self._free = self._cap = pool.max_instances
+        self._waiting = 0
+        self._places = threading.Condition()
+        self._runs: set[_Run] = set()
+        self._closed = False
+
+    def run(self, invocation: Invocation, source: SourceReader, on_log: LogCallback) -> Execution:
+        """Wait for a place, then run it in a container of its own."""
+        queued_ns = time.monotonic_ns()
+        self._take_place(invocation.deadline_ns)
+        # Given back once the container's end is certain: until then it counts under the cap.
+        place = _Once(self._give_place)
+        run = _Run()
+        with self._places:
+            self._runs.add(run)
+        try:
+            return self._run(run, invocation, source, on_log, queued_ns, place)
+        finally:
+            with self._places:
+                self._runs.discard(run)
+                self._places.notify_all()
+
+    def stats(self) -> Mapping[str, Any]:
+        """Return the places under the cap, as the pool names them."""
+        with self._places:
+            leased = len(self._runs)
+            return {
+                "cap": self._cap,
+                "leased": leased,
+                "idle": 0,
+                "stock": 0,
+                "starting": 0,
+                "ending": max(0, self._cap - self._free - leased),
+                "waiting": self._waiting,
+                "functions": {},
+            }
+
+    def check(self) -> None:
+        """Ask the engine, and for the image."""
+        self._host.check()
+
+    def close(self, *, drain_deadline_ns: int = 0) -> None:
+        """Let what runs finish until the deadline, cancel the rest, and drop the connections."""
+        with self._places:
+            self._closed = True
+            self._places.notify_all()
+            while self._runs and (left_ns := drain_deadline_ns - time.monotonic_ns()) > 0:
+                self._places.wait(left_ns / 1e9)
+            remaining = list(self._runs)
+        for run in remaining:
+            run.end(Cause.CANCELLED)
+        deadline = time.monotonic() + CLOSE_S
+        with self._places:
+            while self._runs and (left_s := deadline - time.monotonic()) > 0:
+                self._places.wait(left_s)
+        self._host.close()
+
+    def _take_place(self, deadline_ns: int) -> None:
+        began_ns = time.monotonic_ns()
+        last_ns = min(deadline_ns, began_ns + self._queue_ns)
+        with self._places:
+            if self._closed:
+                raise Draining("the service is shutting down")
+            if not self._free and self._waiting >= self._queue_size:
+                raise CapacityError(f"{self._waiting} invocations are waiting already")
+            self._waiting += 1
+            try:
+                while not self._free:
+                    left_ns = last_ns - time.monotonic_ns()
+                    if left_ns <= 0:
+                        waited = (time.monotonic_ns() - began_ns) // 1_000_000
+                        raise CapacityError(f"no sandbox came free within {waited} ms")
+                    self._places.wait(left_ns / 1e9)
+                    if self._closed:
+                        raise Draining("the service is shutting down")
+            finally:
+                self._waiting -= 1
+            self._free -= 1
+
+    def _give_place(self) -> None:
+        with self._places:
+            self._free += 1
+            self._places.notify_all()
+
+    def _run(
+        self,
+        run: _Run,
+        invocation: Invocation,
+        source: SourceReader,
+        on_log: LogCallback,
+        queued_ns: int,
+        place: _Once,
+    ) -> Execution:
+        host, deadline_ns = self._host, invocation.deadline_ns
+        begun_ns = time.monotonic_ns()
+        try:
+            container, image = self._prepare(invocation, source)
+        except BaseException:
+            place.do()
+            raise
+
+        # The output is copied out first: only what nobody reads any more is removed.
+        is_read = threading.Event()
+
+        def over() -> None:
+            place.do()
+            if is_read.is_set():
+                host.remove(container)
+
+        ending = Ending(host.engine, host.ends, container, run.close_log, over)
+        try:
+            self._start(run, ending, container, deadline_ns)
+            started_ns = time.monotonic_ns()
+            verdict = self._follow(run, ending, invocation, on_log, container)
+            host.note(None)
+        finally:
+            run.close_log()
+            is_read.set()
+            if ending.end is None:
+                ending.kill()
+            else:
+                host.remove(container)
+        ended_ns = time.monotonic_ns()
+        return Execution(
+            status=verdict.status,
+            start=StartKind.COLD,
+            output=verdict.output,
+            error=verdict.error,
+            queue_ns=begun_ns - queued_ns,
+            start_ns=started_ns - begun_ns,
+            run_ns=ended_ns - started_ns,
+            image=image,
+        )
+
+    def _prepare(self, invocation: Invocation, source: SourceReader) -> tuple[str, str]:
+        """Create the container and copy in; nothing is left of it when this raises."""
+        host, deadline_ns = self._host, invocation.deadline_ns
+        limits = self._limits.resolve(invocation.deployment.limits)
+        bootstrap = f"{WORKSPACE}/{FOLDER}/bootstrap.mjs"
+        try:
+            host.begin()
+            command = [*node_flags(limits), bootstrap]
+            container = host.create(limits, command, deadline_ns, exchange_files=True)
+            try:
+                return container, self._fill(container, invocation, source())
+            except BaseException:
+                host.remove(container)
+                raise
+        except RunnerUnavailable as error:
+            if time.monotonic_ns() < deadline_ns:
+                host.note(error)
+            raise
+
+    def _fill(self, container: str, invocation: Invocation, source: bytes) -> str:
+        """Copy in, and return the digest of the image."""
+        host, deadline_ns = self._host, invocation.deadline_ns
+        copy_in(host.engine, container, invocation, source, host.settings.uid, left(deadline_ns))
+        info = host.engine.inspect(container, left(deadline_ns))
+        if info is None:
+            raise RunnerUnavailable("the container was removed before it started")
+        return host.images.digest(info["Image"])
+
+    def _start(self, run: _Run, ending: Ending, container: str, deadline_ns: int) -> None:
+        with run.lock:
+            cancelled = run.cause is not Cause.OWN
+        if cancelled:
+            raise Draining("the service is shutting down")
+        try:
+            self._host.start(container, deadline_ns)
+        except Unreachable as error:
+            # The answer was lost, perhaps not the question: user code may run by now.
+            ending.kill()
+            if ending.wait(CONFIRM_S) is None:
+                raise UnconfirmedEnd(
+                    "the engine did not say whether user code was started; it may run"
+                ) from error
+            raise
+        except RunnerUnavailable as error:
+            self._host.note(error)
+            raise
+        # Not before the start: the log of what has not started ends at once.
+        run.log = LogStream(self._host.engine, container)
+        with run.lock:
+            run.ending = ending
+            cancelled = run.cause is not Cause.OWN
+        ending.ask(it_ended=False)
+        if cancelled:
+            ending.kill()
+
+    def _follow(
+        self,
+        run: _Run,
+        ending: Ending,
+        invocation: Invocation,
+        on_log: LogCallback,
+        container: str,
+    ) -> Verdict:
+        capture = Capture(self._limits.settings.log_line_bytes)
+        capture.begin(invocation.execution_id, on_log)
+        assert run.log is not None  # noqa: S101  # there from the start on
+        end = self._await_end(run, ending, run.log, capture.raw, invocation.deadline_ns)
+        capture.finish()
+        answer: Answer | None = None
+        problem: Verdict | None = None
+        try:
+            if not end.vanished:
+                answer = copy_out(self._host.engine, container, self._limits.settings.output_bytes)
+        except OutputTooLarge:
+            problem = of_too_large(self._limits.settings.output_bytes)
+        except BadOutput as error:
+            problem = of_protocol_error(ProtocolError(str(error)), Phase.RUN)
+        except RunnerUnavailable:
+            # It ran, and what it left cannot be read: the sandbox's word is lost, not the run.
+            problem = of_end(End(vanished=True), Cause.OWN, Phase.RUN, b"")
+        reached_run = answer is None or answer.kind not in ("s", _KIND_LOADED)
+        phase = Phase.RUN if reached_run else Phase.LOAD
+        if run.cause is Cause.DEADLINE:
+            timeout_ms = round((invocation.deadline_ns - invocation.accepted_ns) / 1e6)
+            return of_timeout(timeout_ms, phase)
+        if run.cause is Cause.CANCELLED or end != End(exit_code=0):
+            return of_end(end, run.cause, phase, capture.stderr_tail)
+        if problem is not None:
+            return problem
+        if answer is None or answer.kind in ("s", _KIND_RUNNING):
+            return of_end(end, Cause.OWN, phase, b"")
+        return _judge(answer, phase)
+
+    def _await_end(
+        self,
+        run: _Run,
+        ending: Ending,
+        log: LogStream,
+        take: Callable[[Stream, bytes], None],
+        deadline_ns: int,
+    ) -> End:
+        last_lines_until = 0.0
+        silent = False
+        while True:
+            now_ns = time.monotonic_ns()
+            if ending.end is not None:
+                last_lines_until = last_lines_until or time.monotonic() + LAST_LINES_S
+                if silent or time.monotonic() > last_lines_until:
+                    return ending.end
+            elif now_ns >= deadline_ns:
+                return self._killed(run, ending, log, take)
+            wait_s = min(LOOK_S, max(0.001, (deadline_ns - now_ns) / 1e9))
+            if silent:
+                ending.wait(wait_s)
+                continue
+            with contextlib.suppress(queue.Empty):
+                piece = log.take(LOOK_S if ending.end else wait_s)
+                if piece is None:
+                    silent = True
+                    ending.ask(it_ended=True)
+                else:
+                    take(*piece)
+
+    def _killed(
+        self,
+        run: _Run,
+        ending: Ending,
+        log: LogStream,
+        take: Callable[[Stream, bytes], None],
+    ) -> End:
+        until = time.monotonic() + SALVAGE_S
+        with contextlib.suppress(queue.Empty):
+            while time.monotonic() < until and (piece := log.take(0)) is not None:
+                take(*piece)
+        run.end(Cause.DEADLINE)
+        end = ending.wait(CONFIRM_S)
+        if end is None:
+            raise UnconfirmedEnd(
+                "user code was killed at its deadline, but its end could not be confirmed within "
+                "2 s; it may still run"
+            )
+        return end
+
+
+class _Once:
+    """Does something the first time it is told to."""
+
+    def __init__(self, action: Callable[[], None]) -> None:
+        self._action = action
+        self._lock = threading.Lock()
+        self._done = False
+
+    def do(self) -> None:
+        with self._lock:
+            if self._done:
+                return
+            self._done = True
+        self._action()
+
+
+def _judge(answer: Answer, phase: Phase) -> Verdict:
+    try:
+        return of_answer(Frame(answer.kind.encode(), bytes(answer.payload)), phase)
+    except ProtocolError as error:
+        return of_protocol_error(error, phase)
