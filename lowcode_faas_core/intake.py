@@ -16,7 +16,7 @@ import selectors
 import socket
 import struct
 import time
-from collections import deque
+from collections import Counter, deque
 from functools import partial
 from typing import Any, Final
 
@@ -41,7 +41,8 @@ RESERVED_THREADS: Final = 2
 _HEAD_END = b"\r\n\r\n"
 _content_length = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*\r\n", re.I).search
 _expects = re.compile(rb"\r\nexpect:", re.I).search
-_invocation = re.compile(rb"POST [^ ?]{0,4096}/(?:invoke|v1/run)(?:\?[^ ]*)? HTTP/1").match
+_invocation = re.compile(rb"POST ([^ ?]{0,4096})/(?:invoke|v1/run)(?:\?[^ ]*)? HTTP/1").match
+_deployment = re.compile(rb"\r\nx-lowcode-faas-deployment:[ \t]*([^\r\n]{1,255})", re.I).search
 
 
 class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
@@ -55,6 +56,8 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self.held: deque[TConn] = deque()
         self.invocation_threads = max(1, self.cfg.threads - RESERVED_THREADS)
         self.invocations = 0
+        #: How many of them each function has; a function is known by its path, or its deployment.
+        self.running: Counter[bytes] = Counter()
 
     def accept(self, listener: socket.socket) -> None:
         """Accept a connection and look at what it sent."""
@@ -110,9 +113,14 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         if conn.awaited > 1:
             conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
         conn.data_ready = True
-        if _invocation(seen) is None:
+        invocation = _invocation(seen)
+        if invocation is None:
             super().enqueue_req(conn)
-        elif self.invocations < self.invocation_threads:
+            return
+        conn.function = invocation.group(1)
+        if not conn.function and (deployment := _deployment(seen)) is not None:
+            conn.function = deployment.group(1)
+        if self.invocations < self.invocation_threads or self.may_overtake(conn.function):
             self.enqueue_invocation(conn)
         else:
             conn.timeout = time.monotonic() + HOLD_S
@@ -121,15 +129,37 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     def enqueue_invocation(self, conn: TConn) -> None:
         """Give an invocation a thread, and count it until it is done."""
         self.invocations += 1
+        self.running[conn.function] += 1
         future = self.tpool.submit(self.handle, conn)
         future.add_done_callback(partial(self.method_queue.defer, self.finish_invocation, conn))
 
     def finish_invocation(self, conn: TConn, future: Any) -> None:
-        """Give the thread that came free to whoever has waited longest."""
+        """Give the thread that came free to the function with fewest, the longest waiting first."""
         self.invocations -= 1
+        self.running[conn.function] -= 1
+        if not self.running[conn.function]:
+            del self.running[conn.function]
         self.finish_request(conn, future)
         if self.held and self.invocations < self.invocation_threads:
-            self.enqueue_invocation(self.held.popleft())
+            poorest = min(self.held, key=lambda held: self.running[held.function])
+            self.held.remove(poorest)
+            self.enqueue_invocation(poorest)
+
+    def may_overtake(self, function: bytes) -> bool:
+        """Tell whether an invocation may have one thread of the reserve, for a moment.
+
+        Where others have more, and threads that only wait for a sandbox, the application turns one
+        of those away for it: without this one function's queue would hold up every other one.
+        """
+        return (
+            self.invocations == self.invocation_threads
+            and self.running[function] + 2 <= max(self.running.values(), default=0)
+            and self.waiting_invocations() >= 2
+        )
+
+    def waiting_invocations(self) -> int:
+        """Return how many invocations have a thread and wait for a sandbox; must not block."""
+        return 0
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         """Dispatch events; wake in time for those who have waited long enough."""

@@ -58,6 +58,10 @@ class Invoker(ABC):
     def stats(self) -> Mapping[str, Any]:
         """Return counts for operators: the ``sandboxes`` block of ``/readyz``."""
 
+    def waiting(self) -> int:
+        """Return how many invocations wait for a sandbox in this process; never blocks."""
+        return 0
+
     @abstractmethod
     def check(self) -> None:
         """Return when invocations can be taken now, else raise what stops them."""
@@ -184,6 +188,10 @@ class LocalInvoker(Invoker):
             "in_flight": self._admission.occupied,
             "in_flight_cap": self._admission.permits,
         }
+
+    def waiting(self) -> int:
+        """Ask the runner."""
+        return self._runner.waiting()
 
     def check(self) -> None:
         """Ask the runner."""

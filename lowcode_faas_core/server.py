@@ -51,6 +51,11 @@ class FaasWorker(IntakeWorker):
 
     quitting = False
 
+    def waiting_invocations(self) -> int:
+        """Ask the invoker."""
+        services = self.wsgi.extensions.get(SERVICES)
+        return 0 if services is None else int(services.invoker.waiting())
+
     def handle_exit(self, sig: int, frame: Any) -> None:
         """Finish what runs, and cancel the rest while its callers can still be told.
 

@@ -45,6 +45,10 @@ class Runner(ABC):
         """
         return False
 
+    def waiting(self) -> int:
+        """**Optional (default: 0).** Return how many runs wait to begin; never blocks."""
+        return 0
+
     @abstractmethod
     def stats(self) -> Mapping[str, Any]:
         """**Required.** Return counts of what exists, for operators: plain JSON values."""

@@ -104,6 +104,11 @@ class Pool:
         with self._lock:
             return self._books.displace(ref)
 
+    @property
+    def waiting(self) -> int:
+        """How many wait for an instance; read without the lock."""
+        return self._books.waiting
+
     def stats(self) -> dict[str, Any]:
         """Return how many sandboxes exist in each state, and why, per function."""
         with self._lock:

@@ -53,6 +53,10 @@ class PooledRunner(Runner):
         """Turn away a waiting invocation of the function that has most waiting."""
         return self._pool.displace(ref)
 
+    def waiting(self) -> int:
+        """Return how many wait for a sandbox."""
+        return self._pool.waiting
+
     def stats(self) -> Mapping[str, Any]:
         """Return the pool's counts."""
         return self._pool.stats()
