@@ -62,6 +62,10 @@ def instance(engine):
     """A name of a service at the engine; nothing that carries it is left after the test."""
     name = f"test-{secrets.token_hex(4)}"
     yield name
+    _sweep(engine, name)
+
+
+def _sweep(engine, name):
     label = {"label": f"{INSTANCE}={name}"}
     left = engine.containers.list(all=True, filters=label, ignore_removed=True)
     for container in left:
@@ -180,19 +184,17 @@ class Service:
                 os.killpg(self.process.pid, signal.SIGKILL)
 
 
-@pytest.fixture
-def serve(instance, image_of, tmp_path):
-    """Start services in front of the engine; each has ended after the test."""
+def _serving(instance, image, folder):
     started = []
 
     def run(wait=True, **environ):
         given = {
-            "NODE_DOCKER_IMAGE": image_of(),
+            "NODE_DOCKER_IMAGE": image,
             "DOCKER_INSTANCE": instance,
             "DOCKER_NETWORK": "none",
             **environ,
         }
-        service = Service(tmp_path, given)
+        service = Service(folder, given)
         started.append(service)
         if wait:
             until("the service is ready", service.ready, 90)
@@ -201,6 +203,20 @@ def serve(instance, image_of, tmp_path):
     yield run
     for service in started:
         service.stop()
+
+
+@pytest.fixture
+def serve(instance, image_of, tmp_path):
+    """Start services in front of the engine; each has ended after the test."""
+    yield from _serving(instance, image_of(), tmp_path)
+
+
+@pytest.fixture(scope="module")
+def module_serve(engine, image_of, tmp_path_factory):
+    """Like ``serve``, for tests that share a service."""
+    name = f"test-{secrets.token_hex(4)}"
+    yield from _serving(name, image_of(), tmp_path_factory.mktemp("service"))
+    _sweep(engine, name)
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ GREET = """
 export async function handler(input, context) {
   console.log('hello', input.name);
   console.error('careful');
-  return { ok: true, data: { message: `hello ${input.name}`, word: process.env.WORD, version: context.version } };
+  const message = `hello ${input.name}`;
+  return { ok: true, data: { message, word: process.env.WORD, version: context.version } };
 }
 """
 

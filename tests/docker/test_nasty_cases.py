@@ -1,0 +1,93 @@
+"""The table of hostile handlers on Docker, in both exchanges: the verdicts of its rows hold here, too.
+
+What differs is in ``nasty.toml``: a table ``stream.<case>`` or ``files.<case>`` replaces keys of the
+row, ``docker.<case>`` those of both.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+NASTY = HERE.parent / "nasty"
+CASES = {path.stem: path for path in sorted((NASTY / "cases").glob("*.m[jt]s"))}
+EXPECTED = tomllib.loads((NASTY / "expected.toml").read_text())
+OURS = tomllib.loads((HERE / "nasty.toml").read_text())
+TIMEOUT_MS = 20_000
+GRACE_MS = 2_500
+VERDICT = {"code", "phase", "message", "output"}
+HONEST = "export const handler = ({ n }) => ({ ok: true, data: { n, env: { ...process.env } } });"
+
+
+@pytest.fixture(scope="module", params=["stream", "files"])
+def nasty_service(request, module_serve):
+    service = module_serve(
+        DOCKER_EXCHANGE=request.param, CANARY_OF_THE_SERVICE="canary"
+    )
+    service.exchange = request.param
+    service.deploy("honest", HONEST)
+    return service
+
+
+def row_of(case, exchange):
+    row = dict(EXPECTED[case])
+    row.update(OURS.get("docker", {}).get(case, {}))
+    row.update(OURS.get(exchange, {}).get(case, {}))
+    return row
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(name, marks=pytest.mark.fault(*row.get("faults", ())))
+        for name, row in EXPECTED.items()
+    ],
+)
+def test_case(case, nasty_service):
+    service, row = nasty_service, row_of(case, nasty_service.exchange)
+    path = CASES[case]
+    service.deploy(
+        case,
+        path.read_text(),
+        language="typescript" if path.suffix == ".mts" else "javascript",
+        **{key: row[key] for key in ("limits", "reuse") if key in row},
+    )
+    for run in row.get("runs", [{}]):
+        kept = {k: v for k, v in row.items() if "status" not in run or k not in VERDICT}
+        invoke(service, case, {**kept, **run})
+    status, answer = service.invoke("honest", {"n": 7})
+    assert status == 200, answer
+    assert answer["output"] == {"ok": True, "data": {"n": 7, "env": {}}}
+
+
+def invoke(service, case, expected):
+    timeout_ms = expected.get("timeout_ms", TIMEOUT_MS)
+    more = {"env": expected["env"]} if "env" in expected else {}
+    status, result = service.invoke(case, expected.get("input"), timeout_ms, **more)
+    shown = str(result)[:2000]
+    assert status == expected.get("http", 200), shown
+    assert result["status"] == expected["status"], shown
+    error = result["error"] or {}
+    assert error.get("code") == expected.get("code"), shown
+    assert error.get("phase") == (expected.get("phase", "run") if error else None), shown
+    if "message" in expected:
+        assert re.search(expected["message"], error["message"]), shown
+    if "output" in expected:
+        assert result["output"] == with_null(expected["output"]), shown
+    elif expected["status"] not in ("succeeded", "failed"):
+        assert result["output"] is None
+    assert (result["function_name"], result["outcome"]) == (case, "executed")
+    assert result["timings_ms"]["total"] <= timeout_ms + GRACE_MS, shown
+    assert "canary" not in str(result)
+
+
+def with_null(value):
+    if isinstance(value, dict):
+        return {key: with_null(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [with_null(each) for each in value]
+    return None if value == "null" else value
