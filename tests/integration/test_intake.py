@@ -32,23 +32,15 @@ def connect(service):
     return socket.create_connection((host, int(port)), timeout=30)
 
 
-def answer(client) -> tuple[int, bytes]:
-    """Read one answer with a Content-Length."""
-    data = b""
-    while b"\r\n\r\n" not in data:
-        chunk = client.recv(65536)
-        if not chunk:
-            return 0, data
-        data += chunk
-    head, _, body = data.partition(b"\r\n\r\n")
-    length = next(
-        int(line.split(b":")[1])
-        for line in head.lower().split(b"\r\n")
-        if line.startswith(b"content-length:")
-    )
-    while len(body) < length:
-        body += client.recv(65536)
-    return int(head.split()[1]), body
+def answer(stream) -> tuple[int, bytes]:
+    """Read one answer with a Content-Length from a file made of a socket."""
+    status = int(stream.readline().split()[1])
+    length = 0
+    while (line := stream.readline()) != b"\r\n":
+        name, _, value = line.partition(b":")
+        if name.lower() == b"content-length":
+            length = int(value)
+    return status, stream.read(length)
 
 
 def invoke_request(name: str, value: object, *, head: str = "") -> bytes:
@@ -130,14 +122,15 @@ def test_a_request_in_single_bytes_is_the_same_request(served):
     with connect(served) as client:
         for byte in invoke_request("hello", {"slow": True}):
             client.sendall(bytes([byte]))
-        status, body = answer(client)
+        status, body = answer(client.makefile("rb"))
     assert (status, json.loads(body)["output"]["data"]) == (200, {"slow": True})
 
 
 def test_requests_sent_at_once_are_answered_in_order(served):
     with connect(served) as client:
         client.sendall(b"".join(invoke_request("hello", {"n": n}) for n in range(5)))
-        got = [json.loads(answer(client)[1])["output"]["data"]["n"] for _ in range(5)]
+        stream = client.makefile("rb")
+        got = [json.loads(answer(stream)[1])["output"]["data"]["n"] for _ in range(5)]
     assert got == list(range(5))
 
 
@@ -145,7 +138,7 @@ def test_bodies_beyond_the_look_and_in_chunks_arrive_whole(served):
     text = "x" * 1_000_000
     with connect(served) as client:
         client.sendall(invoke_request("hello", {"text": text}))
-        status, body = answer(client)
+        status, body = answer(client.makefile("rb"))
     assert (status, json.loads(body)["output"]["data"]["text"]) == (200, text)
 
     body = json.dumps({"input": {"text": "chunked"}}).encode()
@@ -158,7 +151,7 @@ def test_bodies_beyond_the_look_and_in_chunks_arrive_whole(served):
             piece = body[at : at + 7]
             client.sendall(b"%x\r\n%s\r\n" % (len(piece), piece))
         client.sendall(b"0\r\n\r\n")
-        status, got = answer(client)
+        status, got = answer(client.makefile("rb"))
     assert (status, json.loads(got)["output"]["data"]["text"]) == (200, "chunked")
 
 
@@ -169,7 +162,7 @@ def test_a_client_that_waits_for_100_continue_gets_it(served):
         client.sendall(head + b"\r\n\r\n")
         assert client.recv(1000).startswith(b"HTTP/1.1 100")
         client.sendall(body)
-        status, got = answer(client)
+        status, got = answer(client.makefile("rb"))
     assert (status, json.loads(got)["output"]["data"]) == (200, {"n": 7})
 
 
