@@ -64,18 +64,8 @@ class Books:
 
     def stats(self) -> dict[str, Any]:
         """Return how many sandboxes exist in each state, and why, per function."""
-        idle = sum(len(shelf.idle) for shelf in self.shelves.values())
-        functions = {
-            str(ref): {
-                "instances": group.count,
-                "idle": sum(len(shelf.idle) for shelf in group.shelves),
-                "starting": group.starting,
-                "waiting": len(group.waiters),
-                "cold_starts": group.cold_starts,
-                "last_cold_start": group.last_cold_start,
-            }
-            for ref, group in self.groups.items()
-        }
+        functions = {str(ref): group.stats() for ref, group in self.groups.items()}
+        idle = sum(function["warm"] for function in functions.values())
         return {
             "cap": self._caps.instances,
             "leased": len(self.alive) - idle - len(self.stock),
@@ -347,8 +337,8 @@ class Books:
         self.starting -= 1
         group = self.groups[want.ref]
         group.starting -= 1
-        group.cold_starts += 1
-        group.last_cold_start = "no stock" if want.limits == self._default_limits else "limits"
+        default = want.limits == self._default_limits
+        group.note_cold_start("no stock" if default else "limits of its own")
         instance.group = group
         instance.shelf = None if want.fresh else self.shelves[want.key]
         self.alive.add(instance)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 from collections import deque
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lowcode_faas_core.errors import FaasError
+from lowcode_faas_core.ids import now
 from lowcode_faas_core.model import FunctionRef, SandboxLimits, StartKind
 from lowcode_faas_core.sandbox.instance import Instance
 
@@ -57,10 +58,28 @@ class Group:
         self.waiters: deque[Waiter] = deque()
         self.shelves: list[Shelf] = []
         self.cold_starts = 0
-        self.last_cold_start = ""
+        self.last_cold_start: dict[str, str] | None = None
         #: Moving average over its runs; a hint, so that a lost update does no harm. It begins long:
         #: what is not known to be short gets its instances without waiting for the first to end.
         self.typical_run_ns = 12_000_000
+
+    def note_cold_start(self, reason: str) -> None:
+        """Count a start that an invocation had to wait for, and why it had to."""
+        self.cold_starts += 1
+        self.last_cold_start = {"at": now(), "reason": reason}
+
+    def stats(self) -> dict[str, Any]:
+        """Return what exists for this function, as operators see it."""
+        warm = sum(len(shelf.idle) for shelf in self.shelves)
+        return {
+            "instances": self.count,
+            "warm": warm,
+            "leased": max(0, self.count - self.starting - warm),
+            "starting": self.starting,
+            "waiting": len(self.waiters),
+            "cold_starts": self.cold_starts,
+            "last_cold_start": self.last_cold_start,
+        }
 
     def note_run(self, run_ns: int) -> None:
         """Take one run's time into the average, with a weight of one eighth."""

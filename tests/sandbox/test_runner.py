@@ -344,3 +344,19 @@ def test_closing_leaves_a_leased_fresh_instance_to_its_thread(bench, deployment,
         until(lambda: b.runner.stats()["leased"] == 4)
         b.runner.close()
         assert [future.result().status for future in running] == [Status.CANCELLED] * 4
+
+
+def test_operators_see_what_exists_for_a_function_and_why_it_started_cold(
+    bench, deployment, invocation
+):
+    b = bench()
+    b.run(invocation(deployment("plain")))
+    b.run(invocation(deployment("large", limits=Limits(memory_mb=512))))
+
+    functions = b.runner.stats()["functions"]
+
+    assert functions["plain"]["last_cold_start"]["reason"] == "no stock"
+    assert functions["large"]["last_cold_start"]["reason"] == "limits of its own"
+    for seen in functions.values():
+        counts = (seen["warm"], seen["leased"], seen["starting"], seen["cold_starts"])
+        assert counts == (1, 0, 0, 1)
