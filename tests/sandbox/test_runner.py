@@ -350,8 +350,8 @@ def test_operators_see_what_exists_for_a_function_and_why_it_started_cold(
     bench, deployment, invocation
 ):
     b = bench()
-    b.run(invocation(deployment("plain")))
-    b.run(invocation(deployment("large", limits=Limits(memory_mb=512))))
+    b.run(invocation(deployment(function_name="plain")))
+    b.run(invocation(deployment(function_name="large", limits=Limits(memory_mb=512))))
 
     functions = b.runner.stats()["functions"]
 
