@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import multiprocessing
 import os
 import signal
@@ -12,7 +13,8 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from types import FrameType
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -40,6 +42,8 @@ REF = FunctionRef("", "busy")
 
 #: How a forked child ends whose storage refused to work there.
 _REFUSED = 3
+#: Seconds that readers look on at least while others write.
+_LOOKING_S = 0.3
 #: Seconds after which a storage that caches may take what it read for settled.
 _SETTLED_S = 0.06
 
@@ -51,6 +55,40 @@ def let_caches_settle(read: Callable[[], object]) -> None:
         read()
         time.sleep(_SETTLED_S / 10)
     read()
+
+
+def _dawdle(meet: Callable[[], object]) -> None:
+    """Wait for the others, then have this thread sleep now and then between two lines of Python.
+
+    On a busy machine one writer may be done before the next begins, and a lock that is missing
+    does not show. Held up in the middle of things, each lets the others come in between.
+    """
+    meet()
+    lines = itertools.cycle((3, 17, 7, 29, 11, 37))
+    left = next(lines)
+
+    def trace(_frame: FrameType, _event: str, _arg: object) -> Any:  # itself: typeshed has no name
+        nonlocal left
+        left -= 1
+        if left == 0:
+            left = next(lines)
+            time.sleep(0.0001)
+        return trace
+
+    sys.settrace(trace)
+
+
+def _dawdle_warmed_up(factory: Factory, meet: Callable[[], object]) -> None:
+    """Import and open everything first: the time it takes must not set the writers apart."""
+    storage = factory()
+    with suppress(NotFound):
+        storage.resolve(REF)
+    storage.close()
+    _dawdle(meet)
+
+
+def _alone() -> None:
+    """Wait for nobody."""
 
 
 def _draft(source: bytes, env: dict[str, str] | None = None) -> Draft:
@@ -112,7 +150,7 @@ class StorageConcurrencyContract:
 
     @pytest.fixture(autouse=True)
     def _threads_take_turns_often(self) -> Iterator[None]:
-        """Switch threads every few microseconds, so that a lock that is missing shows."""
+        """Switch threads every few microseconds."""
         before = sys.getswitchinterval()
         sys.setswitchinterval(5e-6)
         yield
@@ -120,8 +158,9 @@ class StorageConcurrencyContract:
 
     def test_concurrent_deploys_get_different_versions(self, storage: Storage) -> None:
         """Versions are unique and without gaps, whatever the order; the last one is current."""
-        with ThreadPoolExecutor(6) as threads:
-            _check_concurrent_deploys(storage, threads, 6, 5, lambda: storage)
+        start = threading.Barrier(6)
+        with ThreadPoolExecutor(6, initializer=_dawdle, initargs=(start.wait,)) as threads:
+            _check_concurrent_deploys(storage, threads, 6, 8, lambda: storage)
 
     def test_concurrent_deploys_of_processes(
         self, storage: Storage, spawn_storage: Factory | None
@@ -130,8 +169,12 @@ class StorageConcurrencyContract:
         if spawn_storage is None:
             pytest.skip("this storage gives no spawn_storage")
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(2, context) as processes:
-            _check_concurrent_deploys(storage, processes, 2, 10, spawn_storage)
+        # Whoever came up first would be done before the second began.
+        start = context.Barrier(2)
+        with ProcessPoolExecutor(
+            2, context, initializer=_dawdle_warmed_up, initargs=(spawn_storage, start.wait)
+        ) as processes:
+            _check_concurrent_deploys(storage, processes, 2, 12, spawn_storage)
 
     def test_one_of_many_creates_a_collection(self, make_storage: Factory) -> None:
         """Of concurrent creations of one collection exactly one succeeds."""
@@ -144,6 +187,16 @@ class StorageConcurrencyContract:
         """Of a deploy and the deletion of its collection at one time, exactly one succeeds."""
         storage, other = make_storage(), make_storage()
         ref = FunctionRef("brief", "busy")
+        rounds = 12
+
+        def rehearse() -> float:
+            storage.create_collection("brief", {})
+            began = time.monotonic()
+            storage.deploy(ref, _draft(b"// deployed"))
+            took_s = time.monotonic() - began
+            storage.delete_function(ref)
+            storage.delete_collection("brief")
+            return took_s
 
         def deploy(start: threading.Barrier) -> bool:
             start.wait()
@@ -153,19 +206,23 @@ class StorageConcurrencyContract:
                 return False
             return True
 
-        def delete(start: threading.Barrier) -> bool:
+        def delete(start: threading.Barrier, lag_s: float) -> bool:
             start.wait()
+            time.sleep(lag_s)
             try:
                 other.delete_collection("brief")
             except CollectionNotEmpty:
                 return False
             return True
 
-        with ThreadPoolExecutor(2) as threads:
-            for _ in range(25):
+        with ThreadPoolExecutor(2, initializer=_dawdle, initargs=(_alone,)) as threads:
+            took_s = threads.submit(rehearse).result()
+            for number in range(rounds):
                 storage.create_collection("brief", {})
                 start = threading.Barrier(2)
-                deployed, deleted = threads.submit(deploy, start), threads.submit(delete, start)
+                deployed = threads.submit(deploy, start)
+                # Each time a little later into the deploy, from its beginning to its end.
+                deleted = threads.submit(delete, start, took_s * number / rounds)
                 assert deployed.result() != deleted.result()
                 if deployed.result():
                     assert storage.source(storage.resolve(ref).deployment) == b"// deployed"
@@ -198,7 +255,11 @@ class StorageConcurrencyContract:
         with ThreadPoolExecutor(2) as threads:
             readers = [threads.submit(read) for _ in range(2)]
             try:
-                for number in range(1, 60):
+                # At least so many, and so long that a fast storage is caught in between as well.
+                end = time.monotonic() + _LOOKING_S
+                number = 0
+                while number < 60 or time.monotonic() < end:
+                    number += 1
                     storage.deploy(REF, _draft(f"// {number}".encode(), {"TAG": str(number)}))
             finally:
                 done.set()

@@ -341,6 +341,40 @@ class StorageContract(StorageConcurrencyContract):
             with pytest.raises(RequestError):
                 call()
 
+    @pytest.mark.parametrize(
+        ("path", "name"),
+        [
+            ("", "./x"),
+            ("", "../functions/x"),
+            ("", "dir/x"),
+            ("", "../../dir/functions/x"),
+            ("dir", "../x"),
+            ("dir", "../../__root__/functions/x"),
+            ("dir/.", "x"),
+            ("dir/../dir", "x"),
+            ("/dir", "x"),
+            ("dir/", "x"),
+        ],
+    )
+    def test_no_way_around_leads_to_a_function(
+        self, storage: Storage, path: str, name: str
+    ) -> None:
+        """A function has one name: what a file system would take for the same is another, or refused."""
+        storage.create_collection("dir", {})
+        for collection in ("", "dir"):
+            storage.deploy(FunctionRef(collection, "x"), draft())
+        for call in (
+            lambda: storage.resolve(FunctionRef(path, name)),
+            lambda: storage.delete_function(FunctionRef(path, name)),
+        ):
+            with pytest.raises(RequestError):
+                call()
+        with suppress(RequestError):
+            storage.deploy(FunctionRef(path, name), draft(b"// planted"))
+        for collection in ("", "dir"):
+            assert "x" in [one.name for one in storage.functions(collection, 9).items]
+            assert storage.deployment(FunctionRef(collection, "x")).version == 1
+
     def test_versions_count_from_one(self, storage: Storage) -> None:
         """Each change of bytes, reuse or limits is the next version; only the last is current."""
         drafts = [
