@@ -124,7 +124,11 @@ class Sandbox(ABC):
 
 
 class Launcher(ABC):
-    """Starts sandboxes. One object a process, built after the fork, used by many threads."""
+    """Starts sandboxes. One object a process, built after the fork, used by many threads.
+
+    ``LauncherContract`` in ``lowcode_faas_core.testing`` checks it, and ``RunnerContract`` the
+    core's runner on top of it.
+    """
 
     @abstractmethod
     def start(self, limits: SandboxLimits, deadline_ns: int) -> Sandbox:

@@ -23,8 +23,9 @@ __all__ = ["Storage"]
 class Storage(ABC):
     """Keeps what was deployed.
 
-    One object a process, built after the fork, used by many threads at once. Names are checked
-    before they arrive here, yet a storage must not be made to leave its own ground by any of them.
+    One object a process, built after the fork, used by many threads at once; one used across a
+    fork all the same works or raises, and mixes nothing up. Names are checked before they arrive
+    here, yet a storage must not be made to leave its own ground by any of them.
     Absent things raise ``…NotFound``, never answer ``None``. When the backend cannot be reached,
     methods raise :class:`~lowcode_faas_core.errors.StorageUnavailable`; when a write's fate is
     unknown, :class:`~lowcode_faas_core.errors.CommitUnknown`.

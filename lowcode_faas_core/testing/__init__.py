@@ -12,22 +12,5 @@ Whoever writes a plugin subclasses the contract of its role and gives one fixtur
             storage.close()
 
 The contracts need pytest (``pip install lowcode-faas-core[testing]``), the stubs do not.
+``docs/testing-a-plugin.md`` lists contracts, fixtures and stubs.
 """
-
-from __future__ import annotations
-
-from contextlib import suppress
-
-with suppress(ImportError):
-    import pytest
-
-    # Without it a failed check of a contract would say "AssertionError" and nothing else.
-    pytest.register_assert_rewrite(
-        "lowcode_faas_core.testing.executions_contract",
-        "lowcode_faas_core.testing.launcher_contract",
-        "lowcode_faas_core.testing.log_sink_contract",
-        "lowcode_faas_core.testing.runner_contract",
-        "lowcode_faas_core.testing.source_fetcher_contract",
-        "lowcode_faas_core.testing.storage_concurrency",
-        "lowcode_faas_core.testing.storage_contract",
-    )
