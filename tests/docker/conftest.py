@@ -152,6 +152,7 @@ class Service:
             body=None if body is None else json.dumps(body).encode(),
             headers={"Content-Type": "application/json"},
         )
+        assert answer.status != 500, (answer.data, self.text()[-3000:])
         return answer.status, json.loads(answer.data) if answer.data else None
 
     def deploy(self, name, source, **more):

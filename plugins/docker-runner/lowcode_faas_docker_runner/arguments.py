@@ -54,6 +54,8 @@ def container(
     """
     memory = limits.memory_mb << 20
     tmp = limits.tmp_mb << 20
+    # More than /tmp holds, so that a file that fills it meets its end, not the limit.
+    file_bytes = tmp + (1 << 20)
     host: dict[str, Any] = {
         "ReadonlyRootfs": True,
         "CapDrop": ["ALL"],
@@ -69,7 +71,7 @@ def container(
         "PidsLimit": limits.pids + OWN_PROCESSES,
         "Ulimits": [
             {"Name": "nofile", "Soft": OPEN_FILES, "Hard": OPEN_FILES},
-            {"Name": "fsize", "Soft": tmp, "Hard": tmp},
+            {"Name": "fsize", "Soft": file_bytes, "Hard": file_bytes},
             {"Name": "core", "Soft": 0, "Hard": 0},
         ],
         "Tmpfs": {

@@ -4,9 +4,9 @@
 // User code shares this process and may write output.json itself: the host believes nothing in it
 // but the output, and nothing at all when the process did not exit with 0.
 import fs from 'node:fs';
-import { stripTypeScriptTypes } from 'node:module';
+import { createRequire, stripTypeScriptTypes } from 'node:module';
 import path from 'node:path';
-import { inspect } from 'node:util';
+import { inspect, types } from 'node:util';
 
 const LOADED = 'l';
 const RESULT = 'd';
@@ -14,6 +14,7 @@ const ERROR = 'e';
 /** Says that user code is about to be loaded, or to run; an answer takes its place. */
 const LOADING = 's';
 const RUNNING = 'r';
+const TOO_LARGE = 't';
 const CANNOT_ANSWER = 70;
 
 // Captured before user code can replace them.
@@ -22,8 +23,11 @@ const { ftruncateSync, writeSync } = fs;
 const exit = process.reallyExit.bind(process);
 const bytes = Buffer.from;
 const apply = Reflect.apply;
-const { replaceAll, split, startsWith, includes, slice } = String.prototype;
+const { replaceAll, split, startsWith, includes, indexOf, slice, toWellFormed } = String.prototype;
 const on = process.on.bind(process);
+const { isPromise } = types;
+const later = setImmediate;
+const require = createRequire(import.meta.url);
 
 const folder = import.meta.dirname;
 const output = fs.openSync(path.join(folder, 'output.json'), 'r+');
@@ -45,7 +49,11 @@ function put(kind, payload) {
 
 function finish(kind, payload) {
   try {
-    put(kind, payload);
+    try {
+      put(kind, payload);
+    } catch {
+      put(TOO_LARGE, 'null'); // a file has a largest size, far above what an output may be
+    }
   } catch {
     exit(CANNOT_ANSWER);
   }
@@ -91,9 +99,9 @@ function described(thrown) {
 }
 
 function refuse(code, { message, stack }) {
-  const quoted = stack === null ? 'null' : stringify(stack);
-  const fields = `"code":"${code}","message":${stringify(message)},"stack":${quoted}`;
-  if (phase === LOADING && code !== 'never_settled') finish(LOADED, `{"ok":false,${fields}}`);
+  const quoted = stack === null ? 'null' : stringify(apply(toWellFormed, stack, []));
+  const fields = `"code":"${code}","message":${stringify(apply(toWellFormed, message, []))},"stack":${quoted}`;
+  if (phase === LOADING) finish(LOADED, `{"ok":false,${fields}}`);
   finish(ERROR, `{${fields},"retire":true}`);
 }
 
@@ -119,6 +127,24 @@ function place(source) {
   return null;
 }
 
+/** What JSON.stringify escapes as half a character stands for none, and JSON readers refuse it. */
+function withoutLoneSurrogates(json) {
+  let at = apply(indexOf, json, ['\\ud', 0]);
+  if (at === -1) return json;
+  let whole = '';
+  let from = 0;
+  while (at !== -1) {
+    let backslashes = 0;
+    while (json[at - 1 - backslashes] === '\\') backslashes++;
+    if (backslashes % 2 === 0) {
+      whole += apply(slice, json, [from, at]) + '\ufffd';
+      from = at + 6;
+    }
+    at = apply(indexOf, json, ['\\ud', at + 3]);
+  }
+  return whole + apply(slice, json, [from]);
+}
+
 function isSyntaxError(thrown) {
   try {
     return thrown instanceof SyntaxError;
@@ -127,24 +153,31 @@ function isSyntaxError(thrown) {
   }
 }
 
-async function load() {
-  const where = path.join(folder, file);
+function refuseLoad(where, thrown) {
+  const description = described(thrown);
+  // Thrown by user code, a SyntaxError (of JSON.parse, say) has frames of user code.
+  if (!isSyntaxError(thrown) || description.stack?.includes('\n    at ')) return refuse('load_error', description);
+  const found = place(fs.readFileSync(where, 'utf8'));
+  if (found) {
+    description.message += ` (${found.at})`;
+    description.stack = `${found.at}\n${found.snippet}`;
+  }
+  return refuse('syntax_error', description);
+}
+
+/** Return the module, or its promise when it awaits something itself. */
+function load(where) {
+  // An export named 'module.exports' would take the place of the namespace under require().
+  if (fs.readFileSync(where, 'utf8').includes('module.exports')) return import(where);
   try {
-    return await import(where);
+    return require(where);
   } catch (thrown) {
-    const description = described(thrown);
-    if (isSyntaxError(thrown) && !description.stack?.includes('\n    at ')) {
-      const found = place(fs.readFileSync(where, 'utf8'));
-      if (found) {
-        description.message += ` (${found.at})`;
-        description.stack = `${found.at}\n${found.snippet}`;
-      }
-      return refuse('syntax_error', description);
-    }
-    return refuse('load_error', description);
+    if (textOf(thrown, 'code') !== 'ERR_REQUIRE_ASYNC_MODULE') throw thrown;
+    return import(where);
   }
 }
 
+/** Nobody awaits its promise: what it does not handle is an uncaught error. */
 async function run() {
   for (const key of Object.keys(process.env)) delete process.env[key];
   for (const key of Object.keys(env)) process.env[key] = env[key];
@@ -157,7 +190,16 @@ async function run() {
     refuse('never_settled', { message: `${what} waits for nothing that could still happen`, stack: null });
   });
   put(LOADING, 'null');
-  const { handler } = await load();
+  const where = path.join(folder, file);
+  let handler;
+  try {
+    let namespace = load(where);
+    // Not always: awaiting a promise looks its constructor up, which user code may have changed.
+    if (isPromise(namespace)) namespace = await namespace;
+    handler = namespace.handler;
+  } catch (thrown) {
+    refuseLoad(where, thrown);
+  }
   if (typeof handler !== 'function') {
     const message =
       handler !== undefined
@@ -196,7 +238,8 @@ async function run() {
     refuse('invalid_output', { message: `handler returned ${kindOf(value, json)}, not an object`, stack: null });
   }
   // Rejections that nobody handled are reported in the turn after the one they happened in.
-  setImmediate(finish, RESULT, json);
+  later(() => finish(RESULT, withoutLoneSurrogates(json)));
 }
 
-run().catch(() => exit(CANNOT_ANSWER));
+// Not at once: Node awaits this module's own promise, in ways that user code could change.
+setImmediate(run);

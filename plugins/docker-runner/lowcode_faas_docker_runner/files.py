@@ -29,7 +29,7 @@ from lowcode_faas_core.sandbox.verdict import (
 from lowcode_faas_docker_runner.arguments import FOLDER, WORKSPACE, node_flags
 from lowcode_faas_docker_runner.ending import Ending
 from lowcode_faas_docker_runner.engine import Unreachable
-from lowcode_faas_docker_runner.host import DockerHost, left
+from lowcode_faas_docker_runner.host import DockerHost, NetworkGone, left
 from lowcode_faas_docker_runner.loglines import LogStream
 from lowcode_faas_docker_runner.workspace import (
     Answer,
@@ -255,7 +255,10 @@ class FilesRunner(Runner):
         if cancelled:
             raise Draining("the service is shutting down")
         try:
-            self._host.start(container, deadline_ns)
+            try:
+                self._host.start(container, deadline_ns)
+            except NetworkGone:
+                self._host.start(container, deadline_ns)
         except Unreachable as error:
             # The answer was lost, perhaps not the question: user code may run by now.
             ending.kill()

@@ -21,7 +21,7 @@ from lowcode_faas_docker_runner.ownership import identify
 from lowcode_faas_docker_runner.reaper import Reaper
 from lowcode_faas_docker_runner.settings import DockerSettings
 
-__all__ = ["DockerHost", "left"]
+__all__ = ["DockerHost", "NetworkGone", "left"]
 
 #: A create whose answer was lost may still take effect so long after, in seconds.
 LATE_CREATE_S: Final = 60.0
@@ -29,6 +29,10 @@ LATE_CREATE_S: Final = 60.0
 TROUBLE_S: Final = 30.0
 #: Longest wait for the last containers to be removed at close, in seconds.
 CLOSE_S: Final = 8.0
+
+
+class NetworkGone(Refused):
+    """Raised when a container could not start for want of its network: another try may."""
 
 
 class DockerHost:
@@ -93,7 +97,10 @@ class DockerHost:
         return self._create(config, deadline_ns)
 
     def start(self, container: str, deadline_ns: int) -> None:
-        """Start it; a network that somebody has removed meanwhile is made again."""
+        """Start it.
+
+        :raises NetworkGone: when somebody has removed the network; it is made again by then.
+        """
         try:
             self.engine.start(container, left(deadline_ns))
         except Refused as error:
@@ -101,7 +108,7 @@ class DockerHost:
                 raise
             self.network.forget()
             self.network.ensure(left(deadline_ns))
-            self.engine.start(container, left(deadline_ns))
+            raise NetworkGone(error.detail, error.reply) from error
 
     def remove(self, container: str) -> None:
         """Have it removed in the background, alive or not."""

@@ -17,7 +17,7 @@ from lowcode_faas_core.sandbox.channel import Channel, ChannelClosed, DeadlinePa
 from lowcode_faas_core.sandbox.loader import bootstrap, loader_command
 from lowcode_faas_core.sandbox.protocol import TOKEN_BYTES, Frame, Kind, ProtocolError, greeting
 from lowcode_faas_docker_runner import arguments
-from lowcode_faas_docker_runner.host import DockerHost, left
+from lowcode_faas_docker_runner.host import DockerHost, NetworkGone, left
 from lowcode_faas_docker_runner.sandbox import DockerSandbox
 from lowcode_faas_docker_runner.settings import DockerSettings
 from lowcode_faas_docker_runner.stream import AttachStream
@@ -53,7 +53,11 @@ class DockerLauncher(Launcher):
         host = self.host
         host.begin()
         try:
-            sandbox = self._start(limits, deadline_ns)
+            try:
+                sandbox = self._start(limits, deadline_ns)
+            except NetworkGone:
+                # The failed start has ended the attach as well: all anew.
+                sandbox = self._start(limits, deadline_ns)
         except RunnerUnavailable as error:
             # A deadline says more about the invocation than about the engine.
             if time.monotonic_ns() < deadline_ns:

@@ -38,6 +38,8 @@ class AttachStream:
         self._stream = Stream.CHANNEL
         #: Kept apart: after the close the number is somebody else's.
         self.descriptor = connection.fileno()
+        self._is_over = select.poll()
+        self._is_over.register(self.descriptor, _OVER)
 
     def timeout(self, seconds: float) -> None:
         """Let reads and writes wait at most this long; 0 is not at all."""
@@ -77,8 +79,11 @@ class AttachStream:
         """Write what fits.
 
         :raises BlockingIOError: when nothing fits in time.
-        :raises ConnectionError: when the other side is gone.
+        :raises ConnectionError: when the other side is gone. An engine takes what is written after
+            the end of its container, so that the write itself would not tell.
         """
+        if self._is_over.poll(0):
+            raise BrokenPipeError("the container has ended")
         if not self._encrypted:
             return self._connection.send(data)
         try:
@@ -90,6 +95,7 @@ class AttachStream:
 
     def over(self, timeout_s: float) -> bool:
         """Wait for the other side's close without reading; True when that has happened."""
+        # One of its own: several threads may wait, and one poll object serves one at a time.
         poll = select.poll()
         poll.register(self.descriptor, _OVER)
         return bool(poll.poll(max(0.0, timeout_s) * 1000))

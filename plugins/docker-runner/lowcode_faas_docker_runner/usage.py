@@ -105,9 +105,10 @@ def _open_below(root: Path, folders: tuple[str, ...], path: str, name: str) -> i
 def _read(descriptor: int | None) -> bytes | None:
     if descriptor is None:
         return None
+    # The cgroup goes with the container: reading then fails, or finds nothing.
     try:
-        return os.pread(descriptor, _READ_BYTES, 0)
-    except OSError:  # the cgroup went with the container
+        return os.pread(descriptor, _READ_BYTES, 0) or None
+    except OSError:
         return None
 
 

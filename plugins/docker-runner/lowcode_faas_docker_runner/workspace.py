@@ -11,11 +11,14 @@ from typing import Any, Final
 import msgspec
 
 from lowcode_faas_core.model import Invocation
+from lowcode_faas_core.sandbox.protocol import Kind
 from lowcode_faas_docker_runner.arguments import FOLDER, WORKSPACE
 from lowcode_faas_docker_runner.engine import SLOW_S, Absent, Engine
 
 __all__ = ["Answer", "BadOutput", "OutputTooLarge", "copy_in", "copy_out"]
 
+#: What the bootstrap leaves when the answer did not fit the file.
+_TOO_LARGE: Final = "t"
 _OUTPUT: Final = f"{WORKSPACE}/{FOLDER}/output.json"
 #: What a tar of one file has besides its bytes, and the kind and payload around an output.
 _TAR_EXTRA: Final = 64 << 10
@@ -122,9 +125,14 @@ def copy_out(engine: Engine, container: str, output_bytes: int) -> Answer | None
     if not content:
         return None
     try:
-        return _decode(content)
+        answer = _decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadOutput("output.json is not what the bootstrap writes") from error
+    if answer.kind == _TOO_LARGE:
+        raise OutputTooLarge
+    if answer.kind == Kind.RESULT.decode() and len(bytes(answer.payload)) > output_bytes:
+        raise OutputTooLarge
+    return answer
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes, mode: int, uid: int = 0) -> None:
