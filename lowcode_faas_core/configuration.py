@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import os
+import re
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from lowcode_faas_core.errors import ConfigurationError
 from lowcode_faas_core.model import Reuse
@@ -24,11 +26,17 @@ __all__ = [
     "CORE_SETTINGS",
     "BackendSettings",
     "LimitSettings",
+    "LogQuerySettings",
     "PoolSettings",
     "ServerSettings",
     "is_loopback",
     "parse_address",
 ]
+
+
+#: More would be a stream of its own for each combination; Loki itself allows 15.
+MAX_LABELS = 15
+_label_name = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII).fullmatch
 
 
 def parse_address(value: str) -> tuple[str, int]:
@@ -79,6 +87,39 @@ def _optional_integer(low: int) -> Parser:
     return lambda value: parse(value) if value else None
 
 
+def _labels(value: str) -> tuple[tuple[str, str], ...]:
+    labels: dict[str, str] = {}
+    for pair in filter(None, map(str.strip, value.split(","))):
+        name, equals, content = (part.strip() for part in pair.partition("="))
+        if not equals or not content or not _label_name(name) or name.startswith("__"):
+            raise ValueError("must be k=v,k=v, each name of letters, digits and _")
+        if name in labels:
+            raise ValueError(f"must name each label once; {name} is there twice")
+        labels[name] = content
+    if not 1 <= len(labels) <= MAX_LABELS:
+        raise ValueError(f"must have from 1 to {MAX_LABELS} labels")
+    return tuple(labels.items())
+
+
+def _explore_template(value: str) -> str:
+    template = value.strip()
+    if not template:
+        return ""
+    if not template.isprintable() or " " in template:
+        raise ValueError("must be a URL without spaces or control characters")
+    try:
+        parts = urlsplit(template)
+        host = parts.hostname
+    except ValueError:
+        host = None
+    if not host or parts.scheme not in ("http", "https"):
+        raise ValueError("must be an http or https URL")
+    if "{{" in parts.netloc:
+        # A caller's value must not choose where people are sent.
+        raise ValueError("must have its placeholders after the host")
+    return template
+
+
 @dataclass(frozen=True)
 class ServerSettings:
     """Where the roles listen, who may call, and how gunicorn is laid out."""
@@ -120,6 +161,9 @@ class BackendSettings:
         "SOURCE_FETCHERS", name_list, "none", "Plugins that fetch sources by URL, or none."
     )
     plugins: tuple[str, ...] = setting("PLUGINS", name_list, "none", "Further plugins, or none.")
+    function_cache: bool = setting(
+        "FUNCTION_CACHE", boolean, "true", "Keep sources in memory, by deployment id."
+    )
     function_logs: bool = setting("FUNCTION_LOGS", boolean, "true", "Capture what functions print.")
     log_sinks: tuple[str, ...] = setting(
         "FUNCTION_LOGS_SINK", name_list, "stdout", "Plugins that take what functions print."
@@ -247,4 +291,24 @@ class LimitSettings:
             raise ConfigurationError(problems)
 
 
-CORE_SETTINGS = (ServerSettings, BackendSettings, PoolSettings, LimitSettings)
+@dataclass(frozen=True)
+class LogQuerySettings:
+    """How what functions print is found again."""
+
+    loki_labels: tuple[tuple[str, str], ...] = setting(
+        "LOG_LOKI_LABELS",
+        _labels,
+        "job=lowcode-faas",
+        "Labels of our streams in Loki, k=v,k=v: those the sink loki gives, or whoever scrapes "
+        "standard output; queries select by them.",
+    )
+    explore_template: str = setting(
+        "LOGS_GRAFANA_EXPLORE_URL_TEMPLATE",
+        _explore_template,
+        "",
+        "Address of Grafana's Explore page with {{logql}} or, within JSON, {{logql_json}}, and "
+        "{{run_id}}, {{deployment_id}}; empty: no such link is answered.",
+    )
+
+
+CORE_SETTINGS = (ServerSettings, BackendSettings, PoolSettings, LimitSettings, LogQuerySettings)

@@ -13,6 +13,7 @@ import pluggy
 
 from lowcode_faas_core.interfaces.executions import ExecutionStore
 from lowcode_faas_core.interfaces.launcher import Launcher
+from lowcode_faas_core.interfaces.log_dialect import LogDialect
 from lowcode_faas_core.interfaces.log_sink import LogSink
 from lowcode_faas_core.interfaces.runner import Runner
 from lowcode_faas_core.interfaces.source import SourceFetcher
@@ -82,6 +83,14 @@ def lowcode_faas_execution_store(environ: Mapping[str, str]) -> ExecutionStore: 
 @hookspec
 def lowcode_faas_source_fetcher(environ: Mapping[str, str]) -> SourceFetcher:  # type: ignore[empty-body]
     """Build a source fetcher. Called once on each plugin ``LOWCODE_FAAS_SOURCE_FETCHERS`` names.
+
+    :param environ: the environment as it was at start.
+    """
+
+
+@hookspec
+def lowcode_faas_log_dialect(environ: Mapping[str, str]) -> LogDialect:  # type: ignore[empty-body]
+    """Build a dialect of ``GET /function-logs/query``. Called on every selected plugin.
 
     :param environ: the environment as it was at start.
     """

@@ -20,6 +20,7 @@ from lowcode_faas_core.errors import PluginError, StartError
 from lowcode_faas_core.hookspecs import GROUP
 from lowcode_faas_core.interfaces.executions import ExecutionStore
 from lowcode_faas_core.interfaces.launcher import Launcher
+from lowcode_faas_core.interfaces.log_dialect import LogDialect
 from lowcode_faas_core.interfaces.log_sink import LogSink
 from lowcode_faas_core.interfaces.runner import Runner
 from lowcode_faas_core.interfaces.source import SourceFetcher
@@ -62,7 +63,7 @@ RUNNER = Role("runner", {"lowcode_faas_launcher": Launcher, "lowcode_faas_runner
 SINK = Role("log sink", {"lowcode_faas_log_sink": LogSink})
 EXECUTIONS = Role("execution store", {"lowcode_faas_execution_store": ExecutionStore})
 FETCHER = Role("source fetcher", {"lowcode_faas_source_fetcher": SourceFetcher})
-#: Takes part through ``lowcode_faas_app_created`` alone; has no factory.
+#: Takes part through hooks that every selected plugin is asked for; has no factory.
 FURTHER = Role("further plugin", {})
 
 
@@ -245,6 +246,20 @@ class PluginRegistry:
                 f"not {_named(role, [hook])}."
             )
         return result
+
+    def log_dialects(self, environ: Mapping[str, str]) -> list[LogDialect]:
+        """Build the dialects of every selected plugin that has one, each plugin asked once."""
+        dialects: list[LogDialect] = []
+        for plugin in self._distinct():
+            for result in self._call(plugin, "lowcode_faas_log_dialect", environ=environ):
+                if not isinstance(result, LogDialect):
+                    raise PluginError(
+                        f"{plugin.where}, whose lowcode_faas_log_dialect returned a "
+                        f"{type(result).__name__}, not a "
+                        f"{LogDialect.__module__}.{LogDialect.__qualname__}."
+                    )
+                dialects.append(result)
+        return dialects
 
     def app_created(self, app: Flask) -> None:
         """Let every selected plugin extend the application, each once."""

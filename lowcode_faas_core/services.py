@@ -17,6 +17,7 @@ from lowcode_faas_core.interfaces.runner import Runner
 from lowcode_faas_core.interfaces.storage import Storage
 from lowcode_faas_core.invoker import Invoker, LocalInvoker
 from lowcode_faas_core.limits import OperatorLimits
+from lowcode_faas_core.logquery.queries import LogQueries
 from lowcode_faas_core.logs import LogRouter
 from lowcode_faas_core.model import Reuse
 from lowcode_faas_core.plugins import describe
@@ -41,6 +42,8 @@ class Services:
     invoker: Invoker
     limits: OperatorLimits
     default_reuse: Reuse
+    #: How what was printed is found again.
+    log_queries: LogQueries
     #: What starts sandboxes here; none at a dispatcher with a worker, or with another runner.
     launcher: Launcher | None
     #: Closes everything, the newest first.
@@ -59,6 +62,11 @@ class Services:
         startup = Startup.read(environ, role)
         limits = OperatorLimits(startup.limits)
         admission = Admission(startup.server.threads)
+        log_queries = LogQueries(
+            dict(startup.log_query.loki_labels),
+            startup.log_query.explore_template,
+            startup.registry.log_dialects(environ),
+        )
         with contextlib.ExitStack() as opened:
             storage = startup.registry.storage(environ)
             opened.callback(storage.close)
@@ -84,7 +92,14 @@ class Services:
                     opened.callback(runner.close)
                 else:
                     runner = found
-                invoker = LocalInvoker(storage, runner, limits, admission, logs)
+                invoker = LocalInvoker(
+                    storage,
+                    runner,
+                    limits,
+                    admission,
+                    logs,
+                    cache_sources=startup.backends.function_cache,
+                )
                 opened.callback(invoker.close)
             return cls(
                 startup=startup,
@@ -92,6 +107,7 @@ class Services:
                 invoker=invoker,
                 limits=limits,
                 default_reuse=startup.pool.reuse,
+                log_queries=log_queries,
                 launcher=launcher,
                 opened=opened.pop_all(),
             )

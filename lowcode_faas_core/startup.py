@@ -12,6 +12,7 @@ from lowcode_faas_core.configuration import (
     CORE_SETTINGS,
     BackendSettings,
     LimitSettings,
+    LogQuerySettings,
     PoolSettings,
     ServerSettings,
     is_loopback,
@@ -69,6 +70,7 @@ class Startup:
     backends: BackendSettings
     pool: PoolSettings
     limits: LimitSettings
+    log_query: LogQuerySettings
     registry: PluginRegistry
     settings_classes: tuple[type[Any], ...]
 
@@ -96,6 +98,7 @@ class Startup:
             backends=values[1],
             pool=values[2],
             limits=values[3],
+            log_query=values[4],
             registry=registry,
             settings_classes=classes,
         )

@@ -9,6 +9,7 @@ from lowcode_faas_core.api import (
     environments,
     functions,
     invoke,
+    logquery,
     operations,
     problems,
 )
@@ -31,7 +32,7 @@ def create_api(services: ApiServices) -> Flask:
     app.before_request(check_target)
     app.after_request(_name_request)
     problems.install(app)
-    for module in (collections, functions, environments, invoke, operations):
+    for module in (collections, functions, environments, invoke, logquery, operations):
         app.register_blueprint(module.blueprint)
     return app
 

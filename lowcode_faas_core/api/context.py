@@ -12,6 +12,7 @@ from lowcode_faas_core.ids import new_id
 from lowcode_faas_core.interfaces.storage import Storage
 from lowcode_faas_core.invoker import Invoker
 from lowcode_faas_core.limits import OperatorLimits
+from lowcode_faas_core.logquery.queries import LogQueries
 from lowcode_faas_core.model import Reuse
 from lowcode_faas_core.names import is_request_id
 from lowcode_faas_core.readiness import Readiness
@@ -40,6 +41,10 @@ class ApiServices(Protocol):
     @property
     def default_reuse(self) -> Reuse:
         """What a deployment gets that does not say."""
+
+    @property
+    def log_queries(self) -> LogQueries:
+        """How what functions print is found again."""
 
     def ready(self) -> Readiness:
         """Tell whether invocations can be taken now; never raises."""

@@ -32,6 +32,7 @@ from lowcode_faas_core import dispatcher, worker
 from lowcode_faas_core.api.application import create_api
 from lowcode_faas_core.configuration import LimitSettings
 from lowcode_faas_core.limits import OperatorLimits
+from lowcode_faas_core.logquery.queries import LogQueries
 from lowcode_faas_core.model import Reuse
 from lowcode_faas_core.readiness import Readiness
 from lowcode_faas_core.services import SERVICES
@@ -249,6 +250,7 @@ class _StubServices:
         self.invoker = StubInvoker(self.storage, limits=limits)
         self.limits = limits
         self.default_reuse = Reuse.WARM
+        self.log_queries = LogQueries({"job": "lowcode-faas"})
         #: What ready() answers next; empty: ready.
         self.readiness: list[Readiness] = []
 

@@ -98,7 +98,7 @@ def test_every_success_is_answered_as_described(
         post(f"{function}/invoke", {"input": {}})
         api.delete(function)
     api.delete("/collections/org")
-    for target in ("/healthz", "/readyz", "/limits", "/openapi.json"):
+    for target in ("/function-logs/query", "/healthz", "/readyz", "/limits", "/openapi.json"):
         get(target)
 
     promised = {

@@ -16,7 +16,7 @@ ORDER = (
     "hookspecs",
     "catalogue plugins",
     "admission environment limits sources",
-    "sandbox logs",
+    "sandbox logquery logs",
     "invoker",
     "wire remote readiness startup",
     "services",

@@ -1,0 +1,1 @@
+"""One filter over log events, written in the query language of each log backend."""
