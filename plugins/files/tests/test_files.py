@@ -16,7 +16,7 @@ from lowcode_faas_files.storage import FilesStorage
 
 from lowcode_faas_core.errors import ConfigurationError, VersionNotFound, VersionNotKept
 from lowcode_faas_core.interfaces.storage import Storage
-from lowcode_faas_core.model import Draft, FunctionRef, Language, Resolution, Reuse
+from lowcode_faas_core.model import Deployment, Draft, FunctionRef, Language, Resolution, Reuse
 
 REF = FunctionRef("", "greet")
 
@@ -312,3 +312,30 @@ def test_an_edit_is_adopted_by_one_alone(data_dir: Path) -> None:
     assert seen == sorted(seen)
     assert set(seen) == {1, 2}
     assert len(list(data_dir.rglob("2-*.mjs"))) == 1
+
+
+@pytest.mark.fault(122)
+def test_a_pinned_version_that_becomes_current_meanwhile_comes_with_its_env(
+    data_dir: Path,
+) -> None:
+    """Between looking at what is current and looking for the pinned one, it was deployed."""
+    other = FilesStorage(data_dir, keep_versions=5)
+
+    class Overtaken(FilesStorage):
+        def deployment(self, ref: FunctionRef, version: int | None = None) -> Deployment:
+            if version == 2 and other.deployment(ref).version == 1:
+                other.deploy(ref, draft(b"// 2", {"A": "2"}))
+            return super().deployment(ref, version)
+
+    storage = Overtaken(data_dir, keep_versions=5)
+    other.deploy(REF, draft(b"// 1", {"A": "1"}))
+    assert storage.resolve(REF).deployment.version == 1
+    for _ in range(2):
+        resolution = storage.resolve(REF, 2)
+        assert resolution.deployment == other.deployment(REF, 2)
+        assert resolution.deployment.current
+        assert resolution.levels[-1].env == {"A": "2"}
+    other.deploy(REF, draft(b"// 3", {"A": "3"}))
+    pinned = storage.resolve(REF, 2)
+    assert (pinned.deployment.version, pinned.deployment.current) == (2, False)
+    assert pinned.levels[-1].env == {"A": "3"}
