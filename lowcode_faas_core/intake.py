@@ -10,6 +10,8 @@ invocations wait a moment for a thread instead of being turned away.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 import select
 import selectors
@@ -22,6 +24,8 @@ from typing import Any, Final
 
 from gunicorn import util
 from gunicorn.workers.gthread import TConn, ThreadWorker
+
+from lowcode_faas_core.ids import new_id
 
 __all__ = ["IntakeWorker"]
 
@@ -176,6 +180,14 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         while self.arriving and self.arriving[0].timeout <= late:
             self.drop(self.arriving[0])
 
+    def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:
+        """Answer what is not HTTP with a problem, as the application answers everything else."""
+        page = _Page()
+        super().handle_error(req, page, addr, exc)
+        if page.status:
+            with contextlib.suppress(OSError):
+                util.write_nonblock(client, _problem(page.status, page.reason))
+
     def handle_quit(self, sig: int, frame: Any) -> None:
         """Let go of what has not begun."""
         self.held.clear()
@@ -191,6 +203,41 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self.unwatch(conn)
         self.nr_conns -= 1
         util.close(conn.sock)
+
+
+class _Page:
+    """Stands in for the client where gunicorn writes its error page; keeps the status line."""
+
+    status = 0
+    reason = ""
+
+    def gettimeout(self) -> float:
+        return 0.0
+
+    def sendall(self, data: bytes) -> None:
+        line = data.split(b"\r\n", 1)[0].decode("latin-1")
+        _, status, self.reason = line.split(" ", 2)
+        self.status = int(status)
+
+
+def _problem(status: int, reason: str) -> bytes:
+    code = "malformed_request" if status < 500 else "internal_error"
+    document = {
+        "type": f"urn:lowcode-faas:problem:{code}",
+        "title": reason,
+        "status": status,
+        # gunicorn's own words repeat what the client sent; the service's log has them.
+        "detail": f"the request cannot be read as HTTP: {reason}" if status < 500 else reason,
+        "code": code,
+        "request_id": new_id(),
+    }
+    body = json.dumps(document).encode()
+    head = (
+        f"HTTP/1.1 {status} {reason}\r\nConnection: close\r\n"
+        f"Content-Type: application/problem+json\r\nContent-Length: {len(body)}\r\n"
+        f"X-Request-Id: {document['request_id']}\r\n\r\n"
+    )
+    return head.encode("latin-1") + body
 
 
 def _half_closed(client: socket.socket) -> bool:

@@ -180,7 +180,10 @@ def test_ambiguous_requests_are_refused_and_the_connection_closed(served):
             data = b""
             while chunk := client.recv(65536):
                 data += chunk
-        assert data.startswith(b"HTTP/1.1 400"), (request, data[:200])
+        head, _, body = data.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 400"), (request, data[:200])
+        assert b"Content-Type: application/problem+json" in head
+        assert json.loads(body)["code"] == "malformed_request"
 
 
 def test_a_client_that_hangs_up_halfway_leaves_nothing(served):
