@@ -16,8 +16,10 @@ pytest.register_assert_rewrite(
             "log_sink_contract",
             "runner_contract",
             "source_fetcher_contract",
+            "storage_collections",
             "storage_concurrency",
             "storage_contract",
+            "storage_versions",
         )
     )
 )

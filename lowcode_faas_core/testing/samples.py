@@ -10,6 +10,7 @@ import msgspec
 from lowcode_faas_core.ids import new_id, now
 from lowcode_faas_core.model import (
     Deployment,
+    Draft,
     Invocation,
     Language,
     Limits,
@@ -24,7 +25,13 @@ from lowcode_faas_core.model import (
     Usage,
 )
 
-__all__ = ["sample_deployment", "sample_event", "sample_invocation", "sample_result"]
+__all__ = [
+    "sample_deployment",
+    "sample_draft",
+    "sample_event",
+    "sample_invocation",
+    "sample_result",
+]
 
 
 def sample_deployment(**changes: Any) -> Deployment:
@@ -46,6 +53,28 @@ def sample_deployment(**changes: Any) -> Deployment:
         "restored_from": None,
     }
     return Deployment(**{**values, **changes})
+
+
+def sample_draft(
+    source: bytes = b"export const handler = () => ({ok: true});",
+    *,
+    language: Language = Language.JAVASCRIPT,
+    reuse: Reuse = Reuse.WARM,
+    limits: Limits | None = None,
+    env: dict[str, str] | None = None,
+    source_url: str | None = None,
+    checked: bool = False,
+) -> Draft:
+    """Return a draft; every part that is not given is an ordinary one."""
+    return Draft(
+        source=source,
+        language=language,
+        reuse=reuse,
+        limits=limits or Limits(),
+        env=env,
+        source_url=source_url,
+        checked=checked,
+    )
 
 
 def sample_invocation(
