@@ -172,11 +172,16 @@ class LocalInvoker(Invoker):
             started_ns = time.time_ns()
             begun_ns = time.monotonic_ns()
             log = self._open_log(invocation)
-            execution = self._runner.run(
-                invocation, lambda: self._sources.read(invocation.deployment), log or _discard
-            )
+            try:
+                execution = self._runner.run(
+                    invocation, lambda: self._sources.read(invocation.deployment), log or _discard
+                )
+            except BaseException:
+                if log is not None:
+                    log.finish()
+                raise
             ended_ns = time.monotonic_ns()
-            summary = log.finish() if log is not None else LogSummary(0, False)
+            summary = log.finish(execution.error) if log is not None else LogSummary(0, False)
         finally:
             self._admission.leave()
         return _result(invocation, execution, summary, started_ns, ended_ns - begun_ns)

@@ -44,6 +44,8 @@ class Services:
     default_reuse: Reuse
     #: How what was printed is found again.
     log_queries: LogQueries
+    #: What carries what functions print; none where nothing runs, or is captured.
+    logs: LogRouter | None
     #: What starts sandboxes here; none at a dispatcher with a worker, or with another runner.
     launcher: Launcher | None
     #: Closes everything, the newest first.
@@ -71,6 +73,7 @@ class Services:
             storage = startup.registry.storage(environ)
             opened.callback(storage.close)
             launcher: Launcher | None = None
+            logs: LogRouter | None = None
             invoker: Invoker
             if role is ProcessRole.DISPATCHER and startup.server.worker_url:
                 invoker = RemoteInvoker(
@@ -108,6 +111,7 @@ class Services:
                 limits=limits,
                 default_reuse=startup.pool.reuse,
                 log_queries=log_queries,
+                logs=logs,
                 launcher=launcher,
                 opened=opened.pop_all(),
             )
@@ -126,7 +130,8 @@ class Services:
             sandboxes = self.invoker.stats()
         except Exception as error:  # as above
             return Readiness(ok=False, reasons=[*reasons, describe(error)])
-        return Readiness(ok=not reasons, reasons=reasons, sandboxes=sandboxes)
+        degraded = [] if self.logs is None else self.logs.degraded()
+        return Readiness(ok=not reasons, reasons=reasons, degraded=degraded, sandboxes=sandboxes)
 
     def notes(self) -> list[str]:
         """Return what an operator should know at start: the isolation here, and what is not ready."""

@@ -9,14 +9,15 @@ from pathlib import Path
 #: The groups in order; a name stands for the module, or for every module of the package.
 ORDER = (
     "errors",
-    "ids model names",
+    "ids model names shared_output",
     "paging settings",
     "configuration",
     "interfaces",
     "hookspecs",
     "catalogue plugins",
     "admission environment limits sources",
-    "sandbox logquery logs",
+    "delivery sandbox logquery",
+    "logs",
     "invoker",
     "wire remote readiness startup",
     "services",

@@ -47,8 +47,8 @@ class Text:
         self.take('"')
         out = []
         while not self.sees('"'):
-            character = self.take(".")
-            assert newline or character != "\n", "a string must not hold a newline"
+            character = self.take(r'\\|[^"\\]+')
+            assert newline or "\n" not in character, "a string must not hold a newline"
             out.append(escape(self) if character == "\\" else character)
         self.take('"')
         return "".join(out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
 from lowcode_faas_core.hookspecs import hookimpl
@@ -13,6 +14,6 @@ __all__ = ["StdoutSink", "lowcode_faas_log_sink"]
 
 @hookimpl
 def lowcode_faas_log_sink(environ: Mapping[str, str]) -> LogSink:
-    """Build the sink on descriptor 1; it has no settings."""
-    del environ
-    return StdoutSink()
+    """Build the sink on descriptor 1, coloured on a terminal unless ``NO_COLOR`` is set."""
+    plain = bool(environ.get("NO_COLOR")) or environ.get("TERM") == "dumb"
+    return StdoutSink(1, colour=not plain and os.isatty(1))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 
-from lowcode_faas_core.interfaces.log_sink import LogSink
+from lowcode_faas_core.interfaces.log_sink import LogSink, Undelivered
 from lowcode_faas_core.model import LogEvent
+from lowcode_faas_core.shared_output import SharedOutput
 
-__all__ = ["StdoutSink", "escaped", "line"]
+__all__ = ["StdoutSink", "coloured", "escaped", "line"]
 
 #: Everything a terminal or a line reader would act on: C0 without tab, DEL, C1, the separators that
 #: some readers take for line ends, the marks that reorder text, lone surrogates; and the backslash,
@@ -17,6 +17,8 @@ __all__ = ["StdoutSink", "escaped", "line"]
 _ACTIVE = re.compile(
     "[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\\\\]"
 )
+#: Colours by level: bright black, yellow, red.
+_COLOURS = {"debug": "90", "warn": "33", "error": "31"}
 _SHORT = {"\n": "\\n", "\r": "\\r", "\x1b": "\\e", "\\": "\\\\"}
 
 
@@ -49,19 +51,26 @@ def line(event: LogEvent) -> str:
     )
 
 
+def coloured(event: LogEvent) -> str:
+    """Return the same line for a terminal: what is serious stands out, what is not recedes."""
+    text = line(event)
+    colour = _COLOURS.get(event.level)
+    return f"\x1b[{colour}m{text}\x1b[0m" if colour else text
+
+
 class StdoutSink(LogSink):
     """Writes whole lines to a descriptor; nothing is buffered between batches."""
 
-    def __init__(self, descriptor: int = 1) -> None:
-        self._descriptor = descriptor
+    def __init__(self, descriptor: int = 1, *, colour: bool = False) -> None:
+        self._output = SharedOutput(descriptor)
+        self._line = coloured if colour else line
 
     def emit(self, batch: Sequence[LogEvent]) -> None:
-        """Write each event with one system call, so that lines of other writers fall between."""
-        for event in batch:
-            # Sinks have a thread of their own: waiting for a slow reader is its business alone.
-            rest = memoryview((line(event) + "\n").encode())
-            while rest:
-                rest = rest[os.write(self._descriptor, rest) :]
+        """Write each event as a line that lines of other processes do not tear."""
+        # Sinks have a thread of their own: waiting for a slow reader is its business alone.
+        done = self._output.write(self._line(event) for event in batch)
+        if self._output.error is not None:
+            raise Undelivered(len(batch) - done, str(self._output.error))
 
     def flush(self, deadline_ns: int) -> int:
         """Answer 0: nothing is held back."""

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import os
+import pty
 
 import pytest
 from lowcode_faas_stdout import StdoutSink, lowcode_faas_log_sink
-from lowcode_faas_stdout.sink import escaped, line
+from lowcode_faas_stdout.sink import coloured, escaped, line
 
+from lowcode_faas_core.interfaces.log_sink import Undelivered
 from lowcode_faas_core.model import LogEvent
 
 
@@ -90,12 +92,34 @@ def test_a_line_longer_than_a_pipe_holds_is_written_whole() -> None:
     assert received.endswith(b"x\n")
 
 
-def test_a_broken_pipe_is_raised_for_the_caller_to_count() -> None:
+@pytest.mark.fault(88)
+def test_what_a_broken_pipe_swallowed_is_counted() -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    with pytest.raises(BrokenPipeError):
-        StdoutSink(writer).emit([event("x")])
+    with pytest.raises(Undelivered) as raised:
+        StdoutSink(writer).emit([event("x"), event("y")])
     os.close(writer)
+    assert raised.value.count == 2
+
+
+def test_colours_mark_what_is_serious() -> None:
+    assert coloured(event("x", level="error")).startswith("\x1b[31m2026-11-22T09")
+    assert coloured(event("x", level="error")).endswith("| x\x1b[0m")
+    assert coloured(event("x")) == line(event("x"))
+
+
+def test_only_a_terminal_is_coloured(monkeypatch: pytest.MonkeyPatch) -> None:
+    master, terminal = pty.openpty()
+    monkeypatch.setattr(os, "isatty", lambda descriptor: descriptor == 1)
+    try:
+        for environ, colour in (({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)):
+            sink = lowcode_faas_log_sink(environ)
+            assert (sink._line is coloured) is colour  # type: ignore[attr-defined]
+        StdoutSink(terminal, colour=True).emit([event("x", level="warn")])
+        assert os.read(master, 4096).startswith(b"\x1b[33m")
+    finally:
+        os.close(master)
+        os.close(terminal)
 
 
 def test_the_factory_needs_no_settings_and_close_may_be_repeated() -> None:
