@@ -119,7 +119,8 @@ class Channel:
                 self._take(stream, data)
         except (ProtocolError, ChannelClosed, OSError):
             pass
-        self.drain()
+        if self._outputs:
+            self.drain()
 
     def drain_to_end(self, deadline_ns: int) -> None:
         """Take what is left on the raw outputs once the stream has ended, within the time.

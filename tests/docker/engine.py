@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 READY_S = 60.0
 #: Kills the daemon when this process is killed: nothing else would stop it.
@@ -63,39 +64,72 @@ def install() -> None:
         raise SystemExit("no Docker Engine could be installed")
 
 
-@contextlib.contextmanager
-def private(*arguments: str) -> Iterator[tuple[str, int]]:
-    """Run an engine of our own and yield its address and pid; it and its containers end with this."""
-    folder = Path(tempfile.mkdtemp(prefix="lowcode-faas-docker-"))
-    path = folder / "docker.sock"
-    command = [
-        *WITH_ME,
-        "dockerd",
-        *("--data-root", folder / "data", "--exec-root", folder / "exec"),
-        *("--pidfile", folder / "pid", "--host", f"unix://{path}", "--bridge", "none"),
-        *arguments,
-    ]
-    with (folder / "log").open("w") as log:
-        # A group of its own: Ctrl-C is for the command, and the engine ends after it.
-        daemon = subprocess.Popen(
-            [str(part) for part in command], stdout=log, stderr=log, start_new_session=True
-        )
+class Private:
+    """An engine of our own, in a folder of its own; its containers end with it."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self.address = f"unix://{folder / 'docker.sock'}"
+        self._folder = folder
+        self._command = [
+            *WITH_ME,
+            "dockerd",
+            *("--data-root", str(folder / "data"), "--exec-root", str(folder / "exec")),
+            *("--pidfile", str(folder / "pid"), "--host", self.address, "--bridge", "none"),
+            *arguments,
+        ]
+        self._daemon: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The daemon's process, for tests that stop it."""
+        assert self._daemon is not None
+        return self._daemon.pid
+
+    def client(self) -> Any:
+        """Return the SDK's client of this engine."""
+        import docker  # this script must run where there is no SDK
+
+        return docker.DockerClient(base_url=self.address, timeout=60)
+
+    def start(self) -> None:
+        """Start it and return when it answers."""
+        with (self._folder / "log").open("a") as log:
+            # A group of its own: Ctrl-C is for the command, and the engine ends after it.
+            self._daemon = subprocess.Popen(
+                self._command, stdout=log, stderr=log, start_new_session=True
+            )
+        deadline = time.monotonic() + READY_S
+        while not answers(self.address.removeprefix("unix://")):
+            if self._daemon.poll() is not None or time.monotonic() > deadline:
+                said = (self._folder / "log").read_text()
+                raise SystemExit(f"dockerd does not start:\n{said[-5000:]}")
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        """Stop it in order: its containers end, too."""
+        daemon, self._daemon = self._daemon, None
+        if daemon is None:
+            return
+        daemon.send_signal(signal.SIGCONT)
+        daemon.terminate()
         try:
-            deadline = time.monotonic() + READY_S
-            while not answers(str(path)):
-                if daemon.poll() is not None or time.monotonic() > deadline:
-                    raise SystemExit(f"dockerd does not start:\n{(folder / 'log').read_text()}")
-                time.sleep(0.1)
-            yield f"unix://{path}", daemon.pid
-        finally:
-            daemon.send_signal(signal.SIGCONT)
-            daemon.terminate()
-            try:
-                daemon.wait(60)
-            except subprocess.TimeoutExpired:
-                daemon.kill()
-                daemon.wait()
-            _clear(folder)
+            daemon.wait(60)
+        except subprocess.TimeoutExpired:
+            daemon.kill()
+            daemon.wait()
+
+
+@contextlib.contextmanager
+def private(*arguments: str) -> Iterator[Private]:
+    """Run an engine of our own; nothing of it is left afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="lowcode-faas-docker-"))
+    own = Private(folder, *arguments)
+    try:
+        own.start()
+        yield own
+    finally:
+        own.stop()
+        _clear(folder)
 
 
 def _clear(folder: Path) -> None:
@@ -111,10 +145,9 @@ def main(command: list[str]) -> int:
     if is_there() or os.geteuid() != 0:
         return subprocess.run(command, check=False).returncode
     install()
-    with private() as (address, _):
-        return subprocess.run(
-            command, env={**os.environ, "DOCKER_HOST": address}, check=False
-        ).returncode
+    with private() as own:
+        environ = {**os.environ, "DOCKER_HOST": own.address}
+        return subprocess.run(command, env=environ, check=False).returncode
 
 
 if __name__ == "__main__":

@@ -56,6 +56,9 @@ class _Client(docker.APIClient):  # type: ignore[misc]  # the SDK has no types
             more["timeout"] = _limit.get()
         return super().request(*args, **more)
 
+    def _set_request_timeout(self, kwargs: Any) -> Any:
+        return kwargs  # the limit of the call, above, and not one for all
+
     def _get_raw_response_socket(self, response: Any) -> Any:
         # The whole response: whoever takes its socket must close the rest of it, too.
         self._raise_for_status(response)
@@ -291,6 +294,9 @@ def _os_error(error: BaseException) -> OSError | None:
 
 
 def _timed_out(error: BaseException) -> bool:
+    cause = _os_error(error)
+    if cause is not None and not isinstance(cause, TimeoutError):
+        return False  # a refused connection is a kind of timeout to urllib3
     kinds = (TimeoutError, requests.Timeout, urllib3.exceptions.TimeoutError)
     return any(isinstance(each, kinds) for each in _chain(error))
 
