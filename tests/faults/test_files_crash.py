@@ -70,6 +70,11 @@ def legacy(storage: FilesStorage, data: Path) -> None:
     age(data / "functions/greet.mjs")
 
 
+def legacy_without_env(storage: FilesStorage, data: Path) -> None:
+    legacy(storage, data)
+    (data / "functions/greet.env.json").unlink()
+
+
 def shadowed_legacy(storage: FilesStorage, data: Path) -> None:
     two_versions(storage, data)
     legacy(storage, data)
@@ -136,6 +141,7 @@ SCENARIOS = {
     "delete": Scenario(nested, lambda s: s.delete_function(NESTED)),
     "delete of both places": Scenario(shadowed_legacy, lambda s: s.delete_function(ROOT)),
     "delete of legacy": Scenario(legacy, lambda s: s.delete_function(ROOT)),
+    "delete of legacy without env": Scenario(legacy_without_env, lambda s: s.delete_function(ROOT)),
     "delete of both languages": Scenario(both_languages, lambda s: s.delete_function(ROOT)),
     "collection create": Scenario(nested, lambda s: s.create_collection("org/x/y", {"A": "1"})),
     "first collection": Scenario(nothing, lambda s: s.create_collection("a/b", {"A": "1"})),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
@@ -14,7 +15,14 @@ import pytest
 from lowcode_faas_files import reader
 from lowcode_faas_files.storage import FilesStorage
 
-from lowcode_faas_core.errors import ConfigurationError, VersionNotFound, VersionNotKept
+from lowcode_faas_core.errors import (
+    ConfigurationError,
+    NameClash,
+    RequestError,
+    StorageFull,
+    VersionNotFound,
+    VersionNotKept,
+)
 from lowcode_faas_core.interfaces.storage import Storage
 from lowcode_faas_core.model import Deployment, Draft, FunctionRef, Language, Resolution, Reuse
 
@@ -106,6 +114,83 @@ def test_superseded_bytes_linger_for_a_minute(data_dir: Path) -> None:
     storage.deploy(REF, draft(b"// last"))
 
     assert sorted(file.name[:2] for file in history.iterdir()) == ["4-", "5-"]
+
+
+def test_kept_versions_stay_whatever_their_age(data_dir: Path) -> None:
+    storage = FilesStorage(data_dir, keep_versions=3)
+    for number in range(4):
+        storage.deploy(REF, draft(b"// %d" % number))
+        for file in data_dir.rglob("*"):
+            os.utime(file, (1, 1))
+
+    rows = storage.versions(REF, 9).items
+    assert [(row.version, storage.source(row)) for row in rows] == [
+        (4, b"// 3"),
+        (3, b"// 2"),
+        (2, b"// 1"),
+    ]
+    assert len(list(data_dir.rglob(".versions/greet/*.mjs"))) == 3
+
+
+@pytest.mark.fault(2)
+@pytest.mark.parametrize(
+    "path", ["..", "../planted", "org/../../../planted", ".hidden", "a//b", "/a"]
+)
+def test_no_collection_is_made_outside(data_dir: Path, path: str) -> None:
+    storage = FilesStorage(data_dir)
+    storage.create_collection("org", {})
+    before = sorted(data_dir.parent.rglob("*"))
+    for call in (
+        lambda: storage.create_collection(path, {}),
+        lambda: storage.delete_collection(path),
+        lambda: storage.set_collection_env(path, {}),
+    ):
+        with pytest.raises(RequestError):
+            call()
+    assert sorted(data_dir.parent.rglob("*")) == before
+
+
+def test_an_edit_still_being_written_is_not_adopted_by_a_deploy(data_dir: Path) -> None:
+    storage = FilesStorage(data_dir, keep_versions=5)
+    storage.deploy(REF, draft(b"// 1"))
+    (data_dir / "collections/__root__/functions/greet.mjs").write_text("// half of wh")
+
+    assert storage.deploy(REF, draft(b"// 2")).deployment.version == 2
+    assert [storage.source(row) for row in storage.versions(REF, 9).items] == [b"// 2", b"// 1"]
+
+
+@pytest.mark.fault(109)
+def test_a_new_file_that_cannot_be_adopted_says_why(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    functions = data_dir / "collections/__root__/functions"
+    functions.mkdir(parents=True)
+    (functions / "greet.mjs").write_text("// by hand")
+    os.utime(functions / "greet.mjs", (1, 1))
+
+    def full(fd: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(StorageFull):
+            FilesStorage(data_dir).resolve(REF)
+    assert FilesStorage(data_dir).resolve(REF).deployment.version == 1
+
+
+@pytest.mark.fault(112)
+def test_a_directory_in_the_place_of_a_source_is_not_removed(data_dir: Path) -> None:
+    storage = FilesStorage(data_dir)
+    storage.deploy(REF, draft(b"// 1"))
+    file = data_dir / "collections/__root__/functions/greet.mjs"
+    file.unlink()
+    file.mkdir()
+    (file / "precious").touch()
+
+    with pytest.raises(NameClash):
+        storage.delete_function(REF)
+    assert (file / "precious").exists()
+    assert storage.source(storage.resolve(REF).deployment) == b"// 1"
 
 
 @pytest.mark.parametrize("mask", [0o000, 0o077, 0o277])
