@@ -58,7 +58,7 @@ def tree(node: bytes) -> bytes:
             info.size = len(data or b"")
             tar.addfile(info, io.BytesIO(data or b""))
 
-        for folder, mode in (("tmp", 0o1777), ("etc", 0o755), ("work", 0o777)):
+        for folder, mode in (("tmp", 0o1777), ("etc", 0o755)):
             add(folder, None, mode)
         add("etc/passwd", b"root:x:0:0::/:\nnobody:x:65534:65534::/:\n", 0o644)
         add("usr/local/bin/node", node, 0o755)

@@ -94,7 +94,7 @@ def test_what_is_ownerless_is_removed_in_every_state(
     launcher = launchers()
     labels = launcher.host.identity.labels
     labels["io.lowcode-faas.owner"] = f"{launcher.host.identity.boot}:{2**22 - 1}:1"
-    make = {"labels": labels, "entrypoint": ["node"], "volumes": ["/work"]}
+    make = {"labels": labels, "entrypoint": ["node"], "volumes": ["/lowcode-faas"]}
     volumes = {volume.id for volume in engine.volumes.list()}
     engine.containers.create(image_of(), ["-e", "0"], **make)
     engine.containers.run(image_of(), ["-e", "0"], **make, network_mode="none")

@@ -40,7 +40,7 @@ def filled(launchers, limits):
                 info.size = len(data)
                 tar.addfile(info, io.BytesIO(data))
         with host.engine.calling("fill", 30) as client:
-            client.put_archive(container, "/work", archive.getvalue())
+            client.put_archive(container, "/lowcode-faas", archive.getvalue())
         return lambda: copy_out(host.engine, container, LIMIT)
 
     yield make
@@ -152,10 +152,13 @@ export function handler({ how }) {
     replace: () => fs.renameSync(folder + 'input.json', folder + 'output.json'),
     remove: () => fs.unlinkSync(folder + 'output.json'),
     more: () => fs.writeFileSync(folder + 'more', 'x'),
-    outside: () => fs.writeFileSync('/work/more', 'x'),
+    outside: () => fs.writeFileSync('/lowcode-faas/more', 'x'),
     source: () => fs.appendFileSync(process.argv[1], '//'),
     bootstrap: () => fs.appendFileSync(folder + 'bootstrap.mjs', '//'),
-    input: () => { if (fs.statSync(folder + 'input.json').size) throw 0; done.push('input is empty'); throw 0; },
+    input: () => {
+      if (fs.statSync(folder + 'input.json').size === 0) done.push('input is empty');
+      throw 0;
+    },
   };
   for (const [name, attempt] of Object.entries(tries)) try { attempt(); done.push(name); } catch {}
   return { ok: true, data: done };

@@ -22,8 +22,9 @@ _SMALLEST_HEAP_MB: Final = 16
 _HEAP_SHARE: Final = 0.75
 _PERIOD_US: Final = 100_000
 #: Where the files exchange keeps its files: an anonymous volume, the only place that can be
-#: copied to and from while the rest of the file system is read-only.
-WORKSPACE: Final = "/work"
+#: copied to and from while the rest of the file system is read-only. No image has this folder: the
+#: engine would give the volume its mode, and one that is open to all would be a disk to fill.
+WORKSPACE: Final = "/lowcode-faas"
 #: The folder in it. The engine makes the volume's own folder, perhaps open to all, from the image.
 FOLDER: Final = "run"
 
