@@ -16,7 +16,9 @@ from lowcode_faas_files import reader
 from lowcode_faas_files.storage import FilesStorage
 
 from lowcode_faas_core.errors import (
+    CollectionNotFound,
     ConfigurationError,
+    FunctionNotFound,
     NameClash,
     RequestError,
     StorageFull,
@@ -288,6 +290,52 @@ def test_every_change_is_seen_at_the_next_look(
     change(FilesStorage(data_dir), data_dir / "collections/a/b/functions")
 
     assert storage.resolve(ref) != before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda legacy: (legacy / "f.mts").write_text("// typed, newer"),
+        lambda legacy: (legacy / "f.env.json").write_text('{"A": "1"}'),
+        lambda legacy: (legacy / "f.mjs").unlink(),
+    ],
+)
+def test_changes_beside_a_legacy_source_are_seen(
+    data_dir: Path, change: Callable[[Path], object]
+) -> None:
+    legacy = data_dir / "functions"
+    legacy.mkdir(parents=True)
+    (legacy / "f.mjs").write_text("// legacy")
+    os.utime(legacy / "f.mjs", (1, 1))
+    storage, ref = FilesStorage(data_dir), FunctionRef("", "f")
+    storage.resolve(ref)
+    before = settled(storage, ref)
+    change(legacy)
+
+    try:
+        assert storage.resolve(ref) != before
+    except FunctionNotFound:
+        assert not (legacy / "f.mjs").exists()
+
+
+def test_a_list_shows_an_edit_that_is_finished(data_dir: Path) -> None:
+    """Also the first one: it waits for the second look at what was edited just now."""
+    storage = FilesStorage(data_dir)
+    storage.deploy(REF, draft(b"// 1"))
+    (data_dir / "collections/__root__/functions/greet.mjs").write_text("// by hand")
+
+    assert [one.current.version for one in storage.functions("", 9).items] == [2]
+
+
+def test_a_refused_write_leaves_no_trace(data_dir: Path) -> None:
+    storage, ref = FilesStorage(data_dir), FunctionRef("nope", "f")
+    for call in (
+        lambda: storage.set_collection_env("nope", {"A": "1"}),
+        lambda: storage.deploy(ref, draft(b"// 1")),
+    ):
+        with pytest.raises(CollectionNotFound):
+            call()
+    assert not data_dir.exists()
 
 
 def test_two_writes_within_one_tick_are_told_apart(data_dir: Path) -> None:
