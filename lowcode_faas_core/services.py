@@ -6,15 +6,17 @@ Called after the fork, so that no socket, thread or sandbox is shared between se
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from lowcode_faas_core.admission import Admission
-from lowcode_faas_core.configuration import PoolSettings
+from lowcode_faas_core.configuration import PoolSettings, is_loopback
 from lowcode_faas_core.errors import FaasError
 from lowcode_faas_core.interfaces.launcher import Launcher
 from lowcode_faas_core.interfaces.runner import Runner
-from lowcode_faas_core.interfaces.storage import Storage
+from lowcode_faas_core.interfaces.storage import SourceChecker, Storage
 from lowcode_faas_core.invoker import Invoker, LocalInvoker
 from lowcode_faas_core.limits import OperatorLimits
 from lowcode_faas_core.logquery.queries import LogQueries
@@ -25,12 +27,14 @@ from lowcode_faas_core.readiness import Readiness
 from lowcode_faas_core.remote import RemoteInvoker
 from lowcode_faas_core.sandbox.runner import PooledRunner
 from lowcode_faas_core.sandbox.shelves import PoolCaps
-from lowcode_faas_core.startup import ProcessRole, Startup
+from lowcode_faas_core.startup import ProcessRole, Startup, address
 
 __all__ = ["SERVICES", "Services"]
 
 #: Where ``create_app`` leaves the services in ``app.extensions``, for whoever must close them.
 SERVICES = "lowcode_faas_services"
+#: How long a source may take to be checked for syntax, in nanoseconds; who deploys it waits.
+CHECK_NS: Final = 2_000_000_000
 
 
 @dataclass
@@ -95,6 +99,7 @@ class Services:
                     opened.callback(runner.close)
                 else:
                     runner = found
+                storage.check_sources_with(_checker(runner))
                 invoker = LocalInvoker(
                     storage,
                     runner,
@@ -115,6 +120,13 @@ class Services:
                 launcher=launcher,
                 opened=opened.pop_all(),
             )
+
+    @property
+    def loopback_only(self) -> bool:
+        """Whether callers need no credentials because only this machine can connect."""
+        server = self.startup.server
+        host, _ = address(server, self.startup.role)
+        return is_loopback(host) and not server.allow_anonymous
 
     def ready(self) -> Readiness:
         """Tell whether invocations can be taken now; never raises."""
@@ -157,6 +169,12 @@ def _logs(startup: Startup, opened: contextlib.ExitStack) -> LogRouter | None:
     router = LogRouter(sinks)
     opened.callback(router.close)
     return router
+
+
+def _checker(runner: Runner) -> SourceChecker:
+    return lambda source, language: runner.check_source(
+        source, language, time.monotonic_ns() + CHECK_NS
+    )
 
 
 def _caps(share: PoolSettings) -> PoolCaps:

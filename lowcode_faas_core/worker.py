@@ -15,6 +15,7 @@ from lowcode_faas_core.api import operations, problems
 from lowcode_faas_core.api.answers import json_answer
 from lowcode_faas_core.api.bodies import Body
 from lowcode_faas_core.api.context import EXTENSION, ApiRequest, current_request
+from lowcode_faas_core.api.origin import check_origin
 from lowcode_faas_core.configuration import is_loopback
 from lowcode_faas_core.errors import (
     Forbidden,
@@ -92,8 +93,12 @@ def _authenticate() -> None:
         given = shown.strip().encode("utf-8", "surrogateescape")
         if scheme.lower() != "bearer" or not hmac.compare_digest(given, expected):
             raise Unauthenticated("this worker answers those who show LOWCODE_FAAS_WORKER_TOKEN")
-    elif not server.allow_anonymous and not is_loopback(request.remote_addr or ""):
-        raise Forbidden("without LOWCODE_FAAS_WORKER_TOKEN this worker answers its own host only")
+    elif not server.allow_anonymous:
+        if not is_loopback(request.remote_addr or ""):
+            raise Forbidden(
+                "without LOWCODE_FAAS_WORKER_TOKEN this worker answers its own host only"
+            )
+        check_origin(loopback_only=True)
     theirs = request.headers.get(VERSION_HEADER)
     if theirs is not None and theirs != str(API_VERSION):
         raise WorkerSkew(

@@ -14,6 +14,7 @@ from lowcode_faas_core.api import (
     problems,
 )
 from lowcode_faas_core.api.context import EXTENSION, ApiRequest, ApiServices, current_request
+from lowcode_faas_core.api.origin import check_origin
 from lowcode_faas_core.api.queries import check_target
 from lowcode_faas_core.api.routing import CollectionPathConverter
 
@@ -30,6 +31,7 @@ def create_api(services: ApiServices) -> Flask:
     app.url_map.merge_slashes = False
     app.url_map.converters["collection"] = CollectionPathConverter
     app.before_request(check_target)
+    app.before_request(lambda: check_origin(loopback_only=services.loopback_only))
     app.after_request(_name_request)
     problems.install(app)
     for module in (collections, functions, environments, invoke, logquery, operations):

@@ -27,7 +27,7 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 _CHUNK_BYTES = 64 << 10
 #: Spellings of the ordinary case, answered without parsing.
-_PLAIN_JSON = frozenset(("", "application/json", "application/json; charset=utf-8"))
+_PLAIN_JSON = frozenset(("application/json", "application/json; charset=utf-8"))
 _at = re.compile(r" - at `\$([^`]*)`\Z").search
 _missing = re.compile(r"Object missing required field `(\w+)`").match
 #: How msgspec names the place of a value in a mapping; of ours only env is one.
@@ -138,7 +138,7 @@ def _check_content_type(declared: str) -> None:
     )
     if not is_json:
         raise UnsupportedMedia(
-            f"the body is declared as {media_type or 'nothing readable'}; send application/json"
+            f"the body is declared as {media_type or 'nothing'}; send Content-Type: application/json"
         )
     if options.get("charset", "utf-8").lower() not in ("utf-8", "utf8", "us-ascii"):
         raise UnsupportedMedia("JSON is sent in UTF-8")

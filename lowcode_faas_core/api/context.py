@@ -46,6 +46,10 @@ class ApiServices(Protocol):
     def log_queries(self) -> LogQueries:
         """How what functions print is found again."""
 
+    @property
+    def loopback_only(self) -> bool:
+        """Whether callers need no credentials because only this machine can connect."""
+
     def ready(self) -> Readiness:
         """Tell whether invocations can be taken now; never raises."""
 

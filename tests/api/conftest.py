@@ -251,6 +251,7 @@ class _StubServices:
         self.limits = limits
         self.default_reuse = Reuse.WARM
         self.log_queries = LogQueries({"job": "lowcode-faas"})
+        self.loopback_only = True
         #: What ready() answers next; empty: ready.
         self.readiness: list[Readiness] = []
 

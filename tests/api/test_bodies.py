@@ -254,7 +254,6 @@ def test_utf_16_is_malformed(api: Any) -> None:
 @pytest.mark.parametrize(
     "declared",
     [
-        "",
         "application/json",
         "Application/JSON",
         "application/json; charset=utf-8",

@@ -25,7 +25,7 @@ from lowcode_faas_core.model import (
 OTHER_CODES = {"method_not_allowed", "not_ready"}
 #: Errors of the start, and codes of what is not built yet or is never raised as itself.
 UNSERVED_CODES = set(
-    "start_error configuration_error plugin_error unauthenticated forbidden conflict".split()
+    "start_error configuration_error plugin_error unauthenticated conflict".split()
 )
 
 
