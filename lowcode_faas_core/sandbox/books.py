@@ -245,7 +245,7 @@ class Books:
 
     def sweep(self) -> None:
         """End what has been idle too long or takes too much memory, and size the stock."""
-        self._bury_the_gone()
+        self._bury_the_unfit()
         oldest_ns = self._clock() - self._caps.idle_ttl_ns
         for shelf in list(self.shelves.values()):
             while (since := shelf.idle_since()) and since < oldest_ns:
@@ -255,10 +255,10 @@ class Books:
         # What was used a moment ago may be taken by now, and no release need come to say so.
         self.serve()
 
-    def _bury_the_gone(self) -> None:
-        """Take what died while nobody used it off the books: it is no stock, and holds a place."""
+    def _bury_the_unfit(self) -> None:
+        """End what died, or went on working, while nobody used it: it holds a place for nothing."""
         for unused in (self.stock, *(shelf.idle for shelf in self.shelves.values())):
-            for instance in [i for i in list(unused) if i.sandbox.gone()]:
+            for instance in [i for i in list(unused) if _is_unfit(i)]:
                 try:
                     unused.remove(instance)
                 except (ValueError, IndexError):  # the hot path took one meanwhile: next time
@@ -398,3 +398,7 @@ class Books:
         self.stock_target = max(self._caps.stock, min(top, max(demand, self.stock_target - 1)))
         while len(self.stock) > self.stock_target:
             self.end(self.stock.popleft())
+
+
+def _is_unfit(unused: Instance) -> bool:
+    return unused.sandbox.gone() or unused.worked_while_idle(unused.sandbox.cpu_ns())

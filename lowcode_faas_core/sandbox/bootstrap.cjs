@@ -14,9 +14,10 @@ const fs = require('node:fs');
 const path = require('node:path');
 const { AsyncLocalStorage } = require('node:async_hooks');
 const { Console } = require('node:console');
-const { builtinModules, stripTypeScriptTypes } = require('node:module');
+const { builtinModules, stripTypeScriptTypes, syncBuiltinESMExports } = require('node:module');
 const { pathToFileURL } = require('node:url');
 const { format, inspect, types } = require('node:util');
+const v8 = require('node:v8');
 
 // Calling a bound function looks nothing up on a prototype that user code could have changed.
 const uncurry = Function.prototype.bind.bind(Function.prototype.call);
@@ -62,7 +63,10 @@ const ERROR = code('e'), LOG = code('g'), CHECKED = code('c');
 
 const HEADER = 21;
 const ROOM = 65536;
-/** Characters of one log frame; escaped, one takes up to six bytes, and a frame may have 8 MiB. */
+/**
+ * Characters of one log frame, more than the host keeps of any line: what is beyond is left out here.
+ * Escaped, one takes up to six bytes, and a frame may have 8 MiB.
+ */
 const PIECE = 1 << 20;
 const MESSAGE_CHARS = 8192;
 const STACK_CHARS = 16384;
@@ -187,16 +191,11 @@ function keepTime() {
 
 function log(run, time, level, stream, message) {
   const head = `{"x":${run === undefined ? '""' : run.quotedId},"t":"${time}","l":"${level}","s":"${stream}","m":`;
-  let from = 0;
-  do {
-    let end = from + PIECE;
-    if (end < message.length) {
-      const last = charCodeAt(message, end - 1);
-      if (last >= 0xd800 && last < 0xdc00) end--; // never between the halves of a pair
-    }
-    send(LOG, `${head}${quote(from === 0 && end >= message.length ? message : slice(message, from, end))}}`);
-    from = end;
-  } while (from < message.length);
+  if (message.length > PIECE) {
+    const last = charCodeAt(message, PIECE - 1);
+    message = slice(message, 0, last >= 0xd800 && last < 0xdc00 ? PIECE - 1 : PIECE); // no half of a pair
+  }
+  send(LOG, `${head}${quote(message)}}`);
 }
 
 /** Cuts what is written to one of the streams into lines, one event each. */
@@ -207,6 +206,7 @@ class Lines {
   #half = '';
   #owner;
   #time;
+  #over = false; // what comes belongs to a line that was cut
 
   constructor(stream, level) {
     this.#stream = stream;
@@ -215,20 +215,29 @@ class Lines {
 
   write(chunk) {
     const run = execution();
-    if (run !== this.#owner) this.flush();
+    if (run !== this.#owner) {
+      this.flush();
+      this.#over = false;
+      this.#owner = run;
+    }
     const written = typeof chunk === 'string' ? chunk : this.#decode(chunk);
     const time = epoch + hrtime();
     let from = 0;
     for (let end; (end = indexOf(written, '\n', from)) !== -1; from = end + 1) {
+      if (this.#over) {
+        this.#over = false;
+        continue;
+      }
       const line = this.#half + slice(written, from, end);
       log(run, this.#half === '' ? time : this.#time, this.#level, this.#stream, withoutReturn(line));
       this.#half = '';
     }
+    if (this.#over) return;
     if (this.#half === '') this.#time = time;
     this.#half += from === 0 ? written : slice(written, from);
-    this.#owner = run;
     // A line without an end must not fill the heap, and no later moment comes once exit has begun.
-    if (this.#half.length >= PIECE || ending) this.flush();
+    this.#over = this.#half.length >= PIECE;
+    if (this.#over || ending) this.flush();
   }
 
   #decode(bytes) {
@@ -257,6 +266,7 @@ class Lines {
       }
     }
     this.flush();
+    this.#over = false;
   }
 }
 
@@ -781,6 +791,9 @@ function start() {
     if (name !== 'process' && name !== 'console' && name !== 'crypto' && name !== 'performance') delete globalThis[name];
   }
   delete process._eval;
+  // It finds every object of a class in the heap, and shows what is in it: the token, too.
+  delete v8.queryObjects;
+  syncBuiltinESMExports();
   process.argv = ['node'];
   process.execArgv = [];
   lazily('stdout', () => outputStream(1, stdout));

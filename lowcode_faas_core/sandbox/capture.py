@@ -102,6 +102,10 @@ class Capture:
         """Take raw bytes of one of the output streams."""
         if stream is Stream.STDERR:
             self.stderr_tail = (self.stderr_tail + data)[-STDERR_TAIL_BYTES:]
+        skip = getattr(self._executions.get(self._execution_id), "skip", None)
+        if skip is not None and skip(data):
+            # A gigabyte of line ends would otherwise be a thousand million lines to drop.
+            return
         self._touched.add(stream)
         self._emit_raw(stream, self._raw[stream].feed(data))
 

@@ -12,7 +12,7 @@ import msgspec
 from lowcode_faas_core.errors import UnconfirmedEnd
 from lowcode_faas_core.interfaces.launcher import End, Sandbox
 from lowcode_faas_core.interfaces.runner import LogCallback
-from lowcode_faas_core.model import Invocation, Phase
+from lowcode_faas_core.model import Invocation, Language, Phase
 from lowcode_faas_core.sandbox.capture import Capture
 from lowcode_faas_core.sandbox.channel import (
     Channel,
@@ -44,6 +44,10 @@ __all__ = ["Bounds", "Instance"]
 
 #: How long after the deadline the end of user code may stay unconfirmed, in nanoseconds.
 CONFIRM_NS: Final = 2_000_000_000
+#: CPU time an idle sandbox may use before it is ended, in nanoseconds: V8 tidies up for a moment.
+IDLE_CPU_NS: Final = 100_000_000
+#: Characters kept of what Node says about a source.
+MESSAGE_CHARS: Final = 500
 
 
 class Bounds(msgspec.Struct, frozen=True):
@@ -75,7 +79,20 @@ class _Load(msgspec.Struct):
     timeout_ms: int
 
 
+class _Check(msgspec.Struct):
+    source: str
+    file: str
+
+
+class _Checked(msgspec.Struct):
+    ok: bool
+    message: str = ""
+    line: int | None = None
+    column: int | None = None
+
+
 _encode = msgspec.json.Encoder().encode
+_decode_checked = msgspec.json.Decoder(_Checked).decode
 
 
 class Instance:
@@ -88,8 +105,9 @@ class Instance:
         #: The pool's books: which function it belongs to, and which shelf it goes back to.
         self.group: Group | None = None
         self.shelf: Shelf | None = None
-        #: ``time.monotonic_ns`` of the moment it was last given back.
+        #: ``time.monotonic_ns`` of the moment it was last given back, and its CPU clock then.
         self.idle_since_ns = 0
+        self.idle_cpu_ns: int | None = None
         #: Set by whoever ends it from outside while it runs.
         self.cause = Cause.OWN
         #: The execution user code was loaded on behalf of.
@@ -148,6 +166,41 @@ class Instance:
         verdict = self._exchange(request, invocation, Phase.RUN)
         assert verdict is not None  # noqa: S101  # only LOADED answers without one
         return verdict
+
+    def check(self, source: bytes, language: Language, deadline_ns: int) -> str | None:
+        """Say what is wrong with the syntax of a source, ``None`` when Node accepts it.
+
+        The sandbox is to be ended afterwards, whatever comes of this.
+
+        :raises DeadlinePassed: at ``deadline_ns``.
+        :raises ChannelClosed: the sandbox ended.
+        :raises ProtocolError: what came is no answer to this.
+        """
+        frame = _Check(source.decode("utf-8"), f"source{language.suffix}")
+        request = encode(self.sandbox.token, Kind.CHECK, _encode(frame))
+        answer = self._channel.exchange(request, deadline_ns)
+        if answer.kind != Kind.CHECKED:
+            raise ProtocolError(f"a frame of type {answer.kind!r} where a check was due")
+        try:
+            checked = _decode_checked(answer.payload)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise ProtocolError("an answer to a check that cannot be read") from error
+        if checked.ok:
+            return None
+        message = " ".join(checked.message[:MESSAGE_CHARS].split()) or "it does not compile"
+        if checked.line is None:
+            return message
+        return f"line {checked.line}, column {checked.column}: {message}"
+
+    def worked_while_idle(self, now_ns: int | None) -> bool:
+        """Tell from its CPU clock whether it worked although no run was on.
+
+        The event loop stands still between runs, but what user code left to Node's thread pool
+        (a key derivation, say) goes on, and whoever forged a result goes on with the rest.
+        """
+        if now_ns is None or self.idle_cpu_ns is None:
+            return False
+        return now_ns - self.idle_cpu_ns > IDLE_CPU_NS
 
     def kill(self, cause: Cause) -> None:
         """End it from any thread; whoever waits for its answer learns why."""

@@ -6,21 +6,24 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from lowcode_faas_core.errors import RunnerUnavailable
+from lowcode_faas_core.errors import FaasError, RunnerUnavailable
 from lowcode_faas_core.interfaces.launcher import Launcher
 from lowcode_faas_core.interfaces.runner import LogCallback, Runner, SourceReader
 from lowcode_faas_core.limits import OperatorLimits
-from lowcode_faas_core.model import Execution, FunctionRef, Invocation, Limits, Reuse
-from lowcode_faas_core.sandbox.channel import NothingDelivered
+from lowcode_faas_core.model import Execution, FunctionRef, Invocation, Language, Limits, Reuse
+from lowcode_faas_core.sandbox.channel import ChannelClosed, DeadlinePassed, NothingDelivered
 from lowcode_faas_core.sandbox.instance import Bounds, Instance
 from lowcode_faas_core.sandbox.pool import Pool
+from lowcode_faas_core.sandbox.protocol import ProtocolError
 from lowcode_faas_core.sandbox.shelves import Lease, PoolCaps, Want
 from lowcode_faas_core.sandbox.verdict import Verdict
 
 __all__ = ["PooledRunner"]
 
-#: Sandboxes found dead before they were given anything, until the runner gives up.
-ATTEMPTS: Final = 4
+#: Sandboxes found unfit before they were given anything, until the runner gives up.
+ATTEMPTS: Final = 16
+#: Whom a sandbox that checks a source is booked to; no function can be called that.
+_CHECKS: Final = FunctionRef("", "(checks)")
 
 
 class PooledRunner(Runner):
@@ -34,7 +37,7 @@ class PooledRunner(Runner):
         self._pool.open()
 
     def run(self, invocation: Invocation, source: SourceReader, on_log: LogCallback) -> Execution:
-        """Run it once; a sandbox that died before it was given anything does not count."""
+        """Run it once; a sandbox that was found unfit before it was given anything does not count."""
         want = self._want(invocation)
         for _ in range(ATTEMPTS):
             lease = self._pool.lease(want, invocation.deadline_ns)
@@ -47,7 +50,23 @@ class PooledRunner(Runner):
             except BaseException:
                 self._pool.discard(instance)
                 raise
-        raise RunnerUnavailable(f"{ATTEMPTS} sandboxes in a row were dead before they ran anything")
+        raise RunnerUnavailable(f"{ATTEMPTS} sandboxes in a row could not be used")
+
+    def check_source(self, source: bytes, language: Language, deadline_ns: int) -> str | None:
+        """Have a sandbox that nobody used compile it, and end that sandbox."""
+        limits = self._limits.resolve(Limits())
+        want = Want(_CHECKS, (_CHECKS,), limits, fresh=True, request_env=False)
+        try:
+            instance = self._pool.lease(want, deadline_ns).instance
+        except FaasError:
+            return None
+        assert instance is not None  # noqa: S101  # a finished lease has one
+        try:
+            return instance.check(source, language, deadline_ns)
+        except (ChannelClosed, DeadlinePassed, ProtocolError):
+            return None
+        finally:
+            self._pool.discard(instance)
 
     def displace(self, ref: FunctionRef) -> bool:
         """Turn away a waiting invocation of the function that has most waiting."""
@@ -94,6 +113,8 @@ class PooledRunner(Runner):
         sandbox = instance.sandbox
         begun_ns = loaded_ns = time.monotonic_ns()
         cpu_before = sandbox.cpu_ns()
+        if instance.worked_while_idle(cpu_before):
+            raise NothingDelivered("it went on working after its last run")
         verdict: Verdict | None = None
         if not instance.loaded:
             verdict = instance.load(invocation, source, on_log)
@@ -104,6 +125,7 @@ class PooledRunner(Runner):
         cpu_after = sandbox.cpu_ns()
         peak = sandbox.peak_rss()
         run_ns = ended_ns - loaded_ns
+        instance.idle_cpu_ns = cpu_after
         self._pool.release(instance, reusable=verdict.reusable, run_ns=run_ns)
         return Execution(
             status=verdict.status,

@@ -42,6 +42,8 @@ def node_flags(node: Node, limits: SandboxLimits, folder: str) -> list[str]:
         f"--max-old-space-size={heap_mb(limits.memory_mb)}",
         # Type stripping announces itself in every TypeScript function's log otherwise.
         "--disable-warning=ExperimentalWarning",
+        # SQLite opens whatever file a statement names: --permission does not see it [Node 24.19].
+        "--no-experimental-sqlite",
     ]
     if node.version >= (25, 0, 0):
         # From Node 25 on --permission denies the network too.

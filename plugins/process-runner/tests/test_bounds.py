@@ -308,3 +308,15 @@ def test_the_pid_is_the_hosts(speakers):
     inside = attempt(speaker, "return process.pid;")
     line = Path(f"/proc/{speaker.sandbox.node_pid}/status").read_text()
     assert json.dumps(inside) in line.split("NSpid:")[1].splitlines()[0]
+
+
+@pytest.mark.fault(67)
+@pytest.mark.parametrize("kind", KINDS)
+def test_sqlite_opens_no_file_past_the_permission_model(speakers, kind):
+    speaker = speakers(kind)
+    body = (
+        "const { DatabaseSync } = await import('node:sqlite');"
+        " new DatabaseSync(':memory:').exec(\"ATTACH '/dev/shm/bounds.db' AS x\"); return 'opened';"
+    )
+    assert attempt_more(speaker, body) == "ERR_UNKNOWN_BUILTIN_MODULE"
+    assert not Path("/dev/shm/bounds.db").exists()
