@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 from lowcode_faas_core.model import (
     Collection,
@@ -12,12 +13,17 @@ from lowcode_faas_core.model import (
     EnvLevel,
     Function,
     FunctionRef,
+    Language,
     Page,
     Resolution,
 )
 from lowcode_faas_core.names import ancestors
 
-__all__ = ["Storage"]
+__all__ = ["SourceChecker", "Storage"]
+
+#: Returns what is wrong with the syntax of a source, in one line; ``None`` when nothing is, or when
+#: nobody can tell within 2 s. Never raises; may block that long.
+SourceChecker = Callable[[bytes, Language], str | None]
 
 
 class Storage(ABC):
@@ -173,6 +179,13 @@ class Storage(ABC):
         """**Required.** Replace the function's own env; makes no version.
 
         :raises FunctionNotFound: when there is no such function.
+        """
+
+    def check_sources_with(self, checker: SourceChecker) -> None:  # noqa: B027  # optional
+        """**Optional (default: ignore it).** Take the means to check a source's syntax.
+
+        For backends whose sources people may edit past the API: what ``checker`` refuses must not
+        become current. Called once, before the first use, and only where sandboxes can be had.
         """
 
     @abstractmethod

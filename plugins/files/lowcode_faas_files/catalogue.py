@@ -28,6 +28,7 @@ from lowcode_faas_files.locks import Busy, Locks
 from lowcode_faas_files.looks import Looks
 from lowcode_faas_files.reader import Level, Reader, View, is_unchanged
 from lowcode_faas_files.records import Meta, Row
+from lowcode_faas_files.syntax import Syntax
 from lowcode_faas_files.tree import Tree, sweep
 from lowcode_faas_files.writer import Plan, Writer
 
@@ -82,6 +83,7 @@ class Catalogue:
         self.writer = writer
         self.tree = tree
         self.locks = Locks()
+        self.syntax = Syntax()
         self._reuse = reuse
         self._step = step
         self._looks = Looks()
@@ -152,7 +154,9 @@ class Catalogue:
                 view.is_edited and view.working and self._looks.is_settled(view.working)
             ):
                 self._settle(root, ref, view)
-                view = self.reader.view(root, ref, repair=True)
+                edited, view = view.working, self.reader.view(root, ref, repair=True)
+                if edited and view.working and edited.key == view.working.key:
+                    view.working.refused = edited.refused
             yield root, view
 
     def level(self, path: str) -> Level:
@@ -246,6 +250,9 @@ class Catalogue:
             source = working.read(home, self.reader.source_bytes)
         if source is None:
             return
+        working.refused = self.syntax.fault(working, source)
+        if working.refused is not None:
+            return
         self._step("adopt.locked")
         last = old.current if old is not None else None
         made_at = now()
@@ -302,4 +309,8 @@ def _known(ref: FunctionRef, view: View) -> Known:
         return Known(view.meta, view)
     if working is not None and working.fault is not None:
         raise SourceCorrupt(f"{working.shown} cannot be a source: {working.fault}")
+    if working is not None and working.refused is not None:
+        raise FunctionNotFound(
+            f"there is no function {ref}: {working.shown} was refused: {working.refused}"
+        )
     raise NotAdopted(f"there is no function {ref}; its source was not adopted (yet)")

@@ -111,7 +111,7 @@ class Deploys:
             if env is not None:
                 self._writer.replace_json(functions, env_name(ref.name), env, "function-env")
             working = view.working
-            if working is not None and working.fault is not None:
+            if working is not None and (working.fault or working.refused):
                 self._writer.replace_source(functions, ref.name, current, draft.source)
         return DeployOutcome(current.deployment(ref, current=True), created=False)
 

@@ -73,7 +73,10 @@ def enter(folder: Folder, name: str) -> Folder | None:
 
 @dataclass(slots=True)
 class Working:
-    """The source file people see and edit. ``fault`` says why it can never be current."""
+    """The source file people see and edit.
+
+    ``fault`` says why it can never be current, ``refused`` what Node found wrong with it.
+    """
 
     path: str
     shown: str
@@ -82,6 +85,7 @@ class Working:
     key: Key
     sha256: str
     fault: str | None
+    refused: str | None = None
 
     def read(self, home: Home, limit: int) -> bytes | None:
         """Return its bytes if it still is in the state that was looked at."""
@@ -123,7 +127,9 @@ class View:
     @property
     def is_edited(self) -> bool:
         """Whether the source file holds a version nobody has recorded yet."""
-        if self.working is None or self.working.fault is not None or self.publishing:
+        if self.working is None or self.publishing:
+            return False
+        if self.working.fault is not None or self.working.refused is not None:
             return False
         return self.meta is None or (
             (self.working.sha256, self.working.language)

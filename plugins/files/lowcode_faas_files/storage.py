@@ -19,7 +19,7 @@ from lowcode_faas_core.errors import (
     VersionNotFound,
     VersionNotKept,
 )
-from lowcode_faas_core.interfaces.storage import Storage
+from lowcode_faas_core.interfaces.storage import SourceChecker, Storage
 from lowcode_faas_core.model import (
     Collection,
     Deployment,
@@ -297,6 +297,9 @@ class FilesStorage(Storage):
             self._step("collection-env.locked")
             with self._tree.made(root, path) as folder:
                 self._writer.replace_json(folder, COLLECTION_ENV, encode(env), "collection-env")
+
+    def check_sources_with(self, checker: SourceChecker) -> None:
+        self._catalogue.syntax.checker = checker
 
     def check(self) -> None:
         self._catalogue.check()
