@@ -262,7 +262,7 @@ class LimitSettings:
         "MAX_ENV_BYTES", integer(1024), str(64 << 10), "Largest env of one level, keys and values."
     )
     log_line_bytes: int = setting(
-        "LOG_MAX_LINE_BYTES", integer(256), str(64 << 10), "Longest log line, in bytes of UTF-8."
+        "LOG_MAX_LINE_BYTES", integer(256, 1_000_000), str(64 << 10), "Longest log line, in bytes of UTF-8."
     )
     log_run_bytes: int = setting(
         "LOG_MAX_RUN_BYTES", integer(1024), str(1 << 20), "Most a run may log, in bytes of UTF-8."

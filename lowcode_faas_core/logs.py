@@ -66,9 +66,20 @@ class RunLog:
         self._bytes += cost
         self._emit(line.ts_ns, line.level, line.stream, message, truncated)
 
+    def skip(self, data: bytes) -> bool:
+        """Count raw bytes unseen, and say so, once the run has printed all it may."""
+        if self._bytes + LEAST_COST <= self._run_limit:
+            return False
+        lines = data.count(b"\n")
+        self._lines += lines
+        self._truncated = True
+        self._dropped_lines += lines
+        self._dropped_bytes += len(data) - lines
+        return True
+
     def finish(self, error: ExecutionError | None = None) -> LogSummary:
         """Say what was dropped and how the run failed, and return its counts."""
-        if self._dropped_lines:
+        if self._dropped_lines or self._dropped_bytes:
             self._say(
                 "warn",
                 f"{self._dropped_lines} lines ({self._dropped_bytes} bytes) of this run were "

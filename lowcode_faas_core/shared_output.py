@@ -27,6 +27,7 @@ class SharedOutput:
 
     def __init__(self, descriptor: int = 1) -> None:
         self._descriptor = descriptor
+        self._torn = ""
         #: Why the last write ended early, ``None`` when it did not.
         self.error: Exception | None = None
 
@@ -40,9 +41,11 @@ class SharedOutput:
         try:
             with _turn, self._locked():
                 for line in lines:
-                    rest = memoryview(f"{line}\n".encode())
+                    # After an error in the middle of a line the next one must not continue it.
+                    rest = memoryview(f"{self._torn}{line}\n".encode())
                     while rest:
                         rest = rest[self._write(rest) :]
+                        self._torn = "\n" if rest else ""
                     done += 1
         except Exception as error:  # the pipe's, or of whoever makes the lines
             self.error = error
