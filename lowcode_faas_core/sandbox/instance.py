@@ -108,6 +108,8 @@ class Instance:
         #: ``time.monotonic_ns`` of the moment it was last given back, and its CPU clock then.
         self.idle_since_ns = 0
         self.idle_cpu_ns: int | None = None
+        #: CPU time and peak memory when it was killed by its own run: nobody can ask it afterwards.
+        self.final_usage: tuple[int | None, int | None] = (None, None)
         #: Set by whoever ends it from outside while it runs.
         self.cause = Cause.OWN
         #: The execution user code was loaded on behalf of.
@@ -265,6 +267,7 @@ class Instance:
     def _end(self, invocation: Invocation, cause: Cause) -> None:
         """Kill it, take what it still had printed, and wait until it is certainly dead."""
         self._channel.salvage()
+        self.final_usage = (self.sandbox.cpu_ns(), self.sandbox.peak_rss())
         self.kill(cause)
         self._confirmed(invocation)
 

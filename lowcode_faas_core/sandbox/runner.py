@@ -122,8 +122,9 @@ class PooledRunner(Runner):
         if verdict is None:
             verdict = instance.run(invocation, on_log)
         ended_ns = time.monotonic_ns()
-        cpu_after = sandbox.cpu_ns()
-        peak = sandbox.peak_rss()
+        final_cpu, final_peak = instance.final_usage
+        cpu_after = sandbox.cpu_ns() if final_cpu is None else final_cpu
+        peak = sandbox.peak_rss() if final_peak is None else final_peak
         run_ns = ended_ns - loaded_ns
         instance.idle_cpu_ns = cpu_after
         self._pool.release(instance, reusable=verdict.reusable, run_ns=run_ns)

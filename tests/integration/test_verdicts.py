@@ -244,6 +244,12 @@ def test_usage_and_times_are_the_hosts(serve: Serve) -> None:
     usage, timings = result["usage"], result["timings_ms"]
     assert 10 < usage["cpu_ms"] < 5000
     assert 20 << 20 < usage["max_rss_bytes"] < 256 << 20
+    # A run that was killed has used something, too
+    service.deploy("spin", "export const handler = () => { for (;;); };")
+    killed = service.invoke("spin", timeout_ms=600)[1]
+    assert killed["status"] == "timeout"
+    assert 50 < killed["usage"]["cpu_ms"] < 5000
+    assert 20 << 20 < killed["usage"]["max_rss_bytes"] < 256 << 20
     assert timings["run"] >= 99
     assert timings["total"] >= timings["run"]
 
