@@ -72,6 +72,10 @@ class _Lane:
             if waiting == 1 or waiting == self._sink.batch_events:
                 self._changed.notify()
 
+    def backlog(self) -> int:
+        with self._changed:
+            return len(self._queue) + self._in_hand
+
     def start_closing(self, deadline_ns: int) -> None:
         """Have the thread deliver what is left and end; returns at once."""
         with self._changed:
@@ -184,6 +188,10 @@ class LogRouter:
             }
             for lane in self._lanes
         }
+
+    def backlog(self) -> int:
+        """Return how many events are neither delivered nor dropped yet."""
+        return sum(lane.backlog() for lane in self._lanes)
 
     def degraded(self) -> list[str]:
         """Return a sentence for each sink whose last batch failed."""
