@@ -17,7 +17,7 @@ from typing import Final
 from lowcode_faas_core.interfaces.launcher import Sandbox, Stream
 from lowcode_faas_core.sandbox.protocol import Frame, FrameDecoder, Kind, ProtocolError
 
-__all__ = ["Channel", "ChannelClosed", "DeadlinePassed", "NothingDelivered"]
+__all__ = ["Channel", "ChannelClosed", "DeadlinePassed", "NothingDelivered", "NothingSent"]
 
 #: How long the quick read waits before the exchange goes on in the poll loop, in seconds.
 QUICK_READ_S: Final = 0.05
@@ -44,6 +44,10 @@ class NothingDelivered(ChannelClosed):
 
 class DeadlinePassed(Exception):
     """Raised when the deadline passed before the answer came."""
+
+
+class NothingSent(DeadlinePassed):
+    """Raised when it passed before one byte of the request was written."""
 
 
 class Channel:
@@ -75,6 +79,7 @@ class Channel:
         """Send a whole frame and return the answering one.
 
         :raises DeadlinePassed: at ``deadline_ns`` (``time.monotonic_ns``).
+        :raises NothingSent: it had passed before anything could be written.
         :raises ChannelClosed: when the stream ended first.
         :raises ProtocolError: when the bytes that came are not frames.
         """
@@ -85,7 +90,12 @@ class Channel:
             and (answer := self._exchange_quickly(deadline_ns)) is not None
         ):
             return answer
-        return self._exchange_polling(deadline_ns)
+        try:
+            return self._exchange_polling(deadline_ns)
+        except DeadlinePassed:
+            if len(self._unsent) == len(request):
+                raise NothingSent from None
+            raise
 
     def drain(self) -> None:
         """Take the raw output that is there now, without waiting, up to a bound."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from lowcode_faas_core.errors import UnconfirmedEnd
+from lowcode_faas_core.errors import CapacityError, RunnerUnavailable, UnconfirmedEnd
 from lowcode_faas_core.interfaces.launcher import End, Sandbox
 from lowcode_faas_core.interfaces.runner import LogCallback
 from lowcode_faas_core.model import Invocation, Language, Phase
@@ -19,6 +19,7 @@ from lowcode_faas_core.sandbox.channel import (
     ChannelClosed,
     DeadlinePassed,
     NothingDelivered,
+    NothingSent,
 )
 from lowcode_faas_core.sandbox.protocol import (
     Frame,
@@ -125,6 +126,7 @@ class Instance:
     ) -> Verdict | None:
         """Give it code and env on behalf of an invocation; ``None`` means that it is loaded.
 
+        :raises RunnerUnavailable: the deadline passed before the request could be sent.
         :raises NothingDelivered: the sandbox was gone before the request reached it.
         :raises UnconfirmedEnd: the deadline passed and the end of user code is not certain.
         """
@@ -145,6 +147,7 @@ class Instance:
     def run(self, invocation: Invocation, on_log: LogCallback) -> Verdict:
         """Run the handler once.
 
+        :raises CapacityError: the deadline passed before the request could be sent.
         :raises NothingDelivered: the sandbox was gone before the request reached it.
         :raises UnconfirmedEnd: the deadline passed and the end of user code is not certain.
         """
@@ -220,7 +223,15 @@ class Instance:
                 raise NothingDelivered("it ended while nobody used it")  # noqa: TRY301
             answer = self._channel.exchange(request, invocation.deadline_ns)
             verdict = self._judge(answer, phase)
-        except DeadlinePassed:
+        except DeadlinePassed as passed:
+            loaded_before = self._loaded_for != invocation.execution_id
+            if isinstance(passed, NothingSent) and loaded_before:
+                self._capture.finish()
+                if phase is Phase.LOAD:
+                    message = "the deadline passed while a sandbox was made ready"
+                    raise RunnerUnavailable(message) from None
+                message = "the deadline passed before a sandbox could be given the input"
+                raise CapacityError(message) from None
             self._end(invocation, Cause.DEADLINE)
             if self.cause is Cause.CANCELLED:
                 verdict = of_end(End(), self.cause, phase, b"")
