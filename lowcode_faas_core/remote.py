@@ -165,6 +165,7 @@ class RemoteInvoker(Invoker):
             request_env=invocation.request_env,
             input=invocation.input,
             remaining_ms=remaining_ns / 1e6,
+            timeout_ms=(invocation.deadline_ns - invocation.accepted_ns) // 1_000_000,
             traceparent=invocation.traceparent,
         )
         try:

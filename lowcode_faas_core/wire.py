@@ -27,7 +27,10 @@ DEPLOYMENT_HEADER: Final = "X-Lowcode-Faas-Deployment"
 
 
 class RunRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``POST /v1/run``: a resolved invocation. The deadline travels as time left, in milliseconds."""
+    """``POST /v1/run``: a resolved invocation. The deadline travels as time left, in milliseconds.
+
+    ``timeout_ms`` is what the invocation was given in all: messages name it.
+    """
 
     execution_id: str
     run_id: str
@@ -38,6 +41,7 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     env: dict[str, str]
     input: msgspec.Raw
     remaining_ms: float
+    timeout_ms: int | None = None
     request_env: bool = False
     traceparent: str | None = None
 

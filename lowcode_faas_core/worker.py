@@ -134,7 +134,7 @@ def invoke() -> Response:
 
 
 def _invocation(services: Services, body: RunRequest) -> Invocation:
-    accepted_ns = time.monotonic_ns()
+    arrived_ns = time.monotonic_ns()
     ref = FunctionRef(
         check_collection_path(body.collection_path),
         check_function_name(body.function_name, "/function_name"),
@@ -146,6 +146,13 @@ def _invocation(services: Services, body: RunRequest) -> Invocation:
     top_ms = services.limits.settings.max_timeout_ms
     if not 0 < body.remaining_ms <= top_ms:
         raise InvalidValue(f"remaining_ms must be above 0, at most {top_ms}", "/remaining_ms")
+    if body.timeout_ms is not None and not 0 < body.timeout_ms <= top_ms:
+        raise InvalidValue(f"timeout_ms must be above 0, at most {top_ms}", "/timeout_ms")
+    deadline_ns = arrived_ns + int(body.remaining_ms * 1e6)
+    accepted_ns = arrived_ns
+    if body.timeout_ms is not None:
+        # When the dispatcher accepted it, on this host's clock: never after it came here.
+        accepted_ns = min(arrived_ns, deadline_ns - body.timeout_ms * 1_000_000)
     content = bytes(body.input)
     if not content.startswith(b"{"):
         raise InvalidValue("input must be an object", "/input")
@@ -162,6 +169,6 @@ def _invocation(services: Services, body: RunRequest) -> Invocation:
         request_env=body.request_env,
         input=body.input,
         accepted_ns=accepted_ns,
-        deadline_ns=accepted_ns + int(body.remaining_ms * 1e6),
+        deadline_ns=deadline_ns,
         traceparent=body.traceparent,
     )

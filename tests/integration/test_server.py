@@ -37,6 +37,13 @@ class TestWorkerRole:
         assert "echo" in worker.call("GET", "/readyz")[1]["sandboxes"]["functions"]
         assert len(service.family()) == 2
 
+    def test_a_timeout_names_what_the_caller_gave(self, serve: Serve, worker: Any) -> None:
+        service = serve(WORKERS="1", WORKER_URL=worker.url, WORKER_TOKEN="s3cret")
+        service.deploy("spin", "export const handler = () => { for (;;); };")
+        status, answer = service.call("POST", "/functions/spin/invoke", {"timeout_ms": 700})
+        assert (status, answer["status"]) == (200, "timeout")
+        assert "its timeout of 700 ms" in answer["error"]["message"]
+
     @pytest.mark.fault(25)
     @pytest.mark.parametrize("shown", [None, "Bearer wrong", "Basic s3cret", "s3cret", "Bearer "])
     def test_without_the_token_nothing_is_answered(self, worker: Any, shown: str | None) -> None:
