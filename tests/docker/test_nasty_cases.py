@@ -67,6 +67,8 @@ def test_case(case, nasty_service):
     for run in row.get("runs", [{}]):
         kept = {k: v for k, v in row.items() if "status" not in run or k not in VERDICT}
         invoke(service, case, {**kept, **run})
+    if service.exchange == "files" and not row.get("alongside"):
+        return  # the next run shares nothing with this one, not even a pool
     status, answer = service.invoke("honest", {"n": 7})
     assert status == 200, answer
     assert answer["output"] == {"ok": True, "data": {"n": 7, "env": {}}}

@@ -52,6 +52,8 @@ class _Client(docker.APIClient):  # type: ignore[misc]  # the SDK has no types
     """The SDK's client with a limit on every call: some of its own methods have none."""
 
     def request(self, *args: Any, **more: Any) -> Any:
+        # The environment's proxies and certificates are for the web, not for the engine.
+        self.trust_env = False
         if more.get("timeout") is None:
             more["timeout"] = _limit.get()
         return super().request(*args, **more)

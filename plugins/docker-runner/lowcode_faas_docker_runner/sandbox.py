@@ -71,7 +71,9 @@ class DockerSandbox(Sandbox):
         """Return how it ended, once the engine has said that it did."""
         deadline = time.monotonic() + timeout_s
         ending = self._ending
-        if not ending.asked:
+        if not self._stream.tells_its_end:
+            ending.ask(it_ended=False)
+        elif not ending.asked:
             if not self._stream.over(timeout_s):
                 return None
             ending.ask(it_ended=True)

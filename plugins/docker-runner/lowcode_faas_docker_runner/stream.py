@@ -40,6 +40,8 @@ class AttachStream:
         self.descriptor = connection.fileno()
         self._is_over = select.poll()
         self._is_over.register(self.descriptor, _OVER)
+        self._readable = select.poll()
+        self._readable.register(self.descriptor, select.POLLIN)
 
     def timeout(self, seconds: float) -> None:
         """Let reads and writes wait at most this long; 0 is not at all."""
@@ -59,12 +61,12 @@ class AttachStream:
         :raises BlockingIOError: when nothing comes in time.
         """
         while not self._left:
-            data = self._receive(_HEAD_BYTES - len(self._head))
-            if not data:
-                return Stream.CHANNEL, b""
-            head = self._head + data
+            head = self._head
             if len(head) < _HEAD_BYTES:
-                self._head = head
+                data = self._receive(_HEAD_BYTES - len(head))
+                if not data:
+                    return Stream.CHANNEL, b""
+                self._head = head + data
                 continue
             self._head = b""
             number, self._left = _HEAD.unpack(head)
@@ -86,12 +88,18 @@ class AttachStream:
             raise BrokenPipeError("the container has ended")
         if not self._encrypted:
             return self._connection.send(data)
+        self._look_for_farewell()
         try:
             return self._connection.send(data)
         except (TimeoutError, ssl.SSLWantWriteError, ssl.SSLWantReadError) as error:
             raise BlockingIOError from error
         except ssl.SSLError as error:
             raise ConnectionResetError(str(error)) from error
+
+    @property
+    def tells_its_end(self) -> bool:
+        """Whether :meth:`over` sees the end: TLS says farewell in a message, and closes later."""
+        return not self._encrypted
 
     def over(self, timeout_s: float) -> bool:
         """Wait for the other side's close without reading; True when that has happened."""
@@ -109,6 +117,16 @@ class AttachStream:
     def close(self) -> None:
         """Close the descriptor; nobody may read or write any more."""
         self._close()
+
+    def _look_for_farewell(self) -> None:
+        """Take what is there between two pieces: the end, or the head of the next one."""
+        if self._left or not self._readable.poll(0):
+            return
+        with contextlib.suppress(BlockingIOError):
+            data = self._receive(_HEAD_BYTES - len(self._head))
+            if not data:
+                raise BrokenPipeError("the container has ended")
+            self._head += data
 
     def _receive(self, size: int) -> bytes:
         try:
