@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import calendar
+import functools
 import time
 from collections.abc import Iterable, Iterator
 from typing import Final
@@ -68,6 +69,12 @@ def _bytes(line: str) -> int:
 
 def _nanoseconds(ts: str) -> str:
     """Return an RFC 3339 time in UTC as a string of nanoseconds since the epoch."""
-    seconds = calendar.timegm(time.strptime(ts[:19], "%Y-%m-%dT%H:%M:%S"))
+    seconds = _seconds(ts[:19])
     fraction = ts[20:].rstrip("Z")[:9]
     return f"{seconds}{fraction.ljust(9, '0')}"
+
+
+@functools.lru_cache(maxsize=64)
+def _seconds(moment: str) -> int:
+    # Reading a time costs more than all else about an event, and a second has many.
+    return calendar.timegm(time.strptime(moment, "%Y-%m-%dT%H:%M:%S"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import dataclasses
+import functools
 import gzip
 import json
 import os
@@ -50,6 +51,7 @@ class Checker:
     tenant: str = ""
     credentials: tuple[str, str] | None = None
     rows: list[list[Any]] = field(default_factory=list)
+    seen: set[tuple[str, str]] = field(default_factory=set)
     streams: set[str] = field(default_factory=set)
     #: Status and time (``time.monotonic``) of each answer, in order.
     answers: list[tuple[int, float]] = field(default_factory=list)
@@ -86,14 +88,17 @@ class Checker:
                 body = gzip.decompress(body)
             streams = json.loads(body)["streams"]
             taken = [(s["stream"], row) for s in streams for row in s["values"]]
-            for labels, row in taken:
-                check_row(labels, row)
+            for stream in streams:
+                check_labels(stream["stream"])
+            for _, row in taken:
+                check_row(row)
         except (ValueError, KeyError, TypeError, OSError) as error:
             return Scripted(400, body=str(error))
         with self.lock:
-            for labels, row in taken:
-                self.streams.add(json.dumps(labels, sort_keys=True))
-                if row not in self.rows[-2000:]:  # Loki keeps one of equal entries
+            self.streams |= {json.dumps(s["stream"], sort_keys=True) for s in streams}
+            for _, row in taken:
+                if (row[0], row[1]) not in self.seen:  # Loki keeps one of equal entries
+                    self.seen.add((row[0], row[1]))
                     self.rows.append(row)
         return Scripted(204)
 
@@ -102,7 +107,7 @@ def refuse(reason: str) -> None:
     raise ValueError(reason)
 
 
-def check_row(labels: Any, row: Any) -> None:
+def check_labels(labels: Any) -> None:
     if not isinstance(labels, dict) or not labels:
         refuse("at least one label pair is required per stream")
     for name, value in labels.items():
@@ -112,6 +117,9 @@ def check_row(labels: Any, row: Any) -> None:
             refuse("error parsing labels")
     if len(labels) > 15:
         refuse("label limit exceeded")
+
+
+def check_row(row: Any) -> None:
     if not isinstance(row, list) or len(row) not in (2, 3):
         refuse("a row has two or three members")
     if not isinstance(row[0], str) or not row[0].isascii() or not row[0].isdigit():
@@ -163,6 +171,19 @@ class Handler(BaseHTTPRequestHandler):
 
 class Server(ThreadingHTTPServer):
     daemon_threads = True
+    allow_reuse_address = True
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Remember connections, which outlive a listener."""
+        self.__dict__.setdefault("connections", []).append(request)
+        super().process_request(request, client_address)
+
+    def die(self) -> None:
+        """End as a killed process does, its connections with it."""
+        self.shutdown()
+        for connection in self.__dict__.get("connections", []):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing of clients that went away: that is what is tested."""
@@ -178,7 +199,7 @@ def serving(checker: Checker, port: int = 0) -> Iterator[Checker]:
         try:
             yield checker
         finally:
-            server.shutdown()
+            server.die()
             thread.join()
 
 
@@ -233,7 +254,12 @@ class Timely(LokiSink):
 
 def rfc3339(stamp: int) -> str:
     seconds, nanoseconds = divmod(stamp, 10**9)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{nanoseconds:09d}Z"
+    return f"{_second(seconds)}.{nanoseconds:09d}Z"
+
+
+@functools.lru_cache(maxsize=64)
+def _second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 #: Fast enough for tests, with the shape of the real one.

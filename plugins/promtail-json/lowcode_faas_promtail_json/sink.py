@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import json
 import logging
 from collections.abc import Sequence
 
@@ -16,27 +14,30 @@ from lowcode_faas_core.shared_output import SharedOutput
 
 __all__ = ["EventFormatter", "JsonSink"]
 
+_encode = msgspec.json.Encoder().encode
 #: Characters that some readers take for line ends although they are none to JSON.
 _SEPARATORS = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
+
+
+def _serialized(data: object, **_: object) -> str:
+    return _encode(data).decode()
 
 
 class EventFormatter(JsonFormatter):
     """Writes the fields of an event in their order and nothing else, without spaces between.
 
-    What looks for a member as text (``"run_id":"…"``) relies on the latter.
+    Not thread-safe. What looks for a member as text (``"run_id":"…"``) relies on the latter.
     """
 
     def __init__(self) -> None:
-        super().__init__(
-            fmt=[],
-            json_serializer=functools.partial(json.dumps, separators=(",", ":")),
-            json_ensure_ascii=False,
-        )
+        super().__init__(fmt=[], json_serializer=_serialized)
+        # One record for all: making one costs more than writing its line.
+        self._record = logging.makeLogRecord({})
 
     def line(self, event: LogEvent) -> str:
         """Return the event as a line without its end."""
-        record = logging.makeLogRecord({"msg": msgspec.structs.asdict(event)})
-        text: str = self.format(record)
+        self._record.msg = msgspec.structs.asdict(event)
+        text: str = self.format(self._record)
         return text if text.isascii() else text.translate(_SEPARATORS)
 
 
