@@ -7,6 +7,7 @@ that points at the value. Of equal keys the last counts, here as in Node.
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import Any, Generic, TypeVar
 
@@ -24,6 +25,8 @@ from lowcode_faas_core.errors import (
 __all__ = ["Body", "decode_object", "escape"]
 
 T = TypeVar("T", bound=msgspec.Struct)
+
+_log = logging.getLogger("lowcode_faas_core.api")
 
 _CHUNK_BYTES = 64 << 10
 #: Spellings of the ordinary case, answered without parsing.
@@ -109,7 +112,13 @@ def _read(limit: int) -> bytes:
     wanted = limit + 1 if length is None else length
     parts: list[bytes] = []
     while wanted > 0:
-        part = stream.read(min(wanted, _CHUNK_BYTES) if length is None else wanted)
+        try:
+            part = stream.read(min(wanted, _CHUNK_BYTES) if length is None else wanted)
+        except Exception as error:
+            # Chunks that are none, an end in the middle, a client that stalls: each server has
+            # exceptions of its own for what only the other side can have caused.
+            _log.info("a body could not be read: %s: %s", type(error).__name__, error)
+            raise MalformedRequest("the body ended early, or its chunks are malformed") from error
         if not part:
             break
         parts.append(part)

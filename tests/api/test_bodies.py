@@ -5,8 +5,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from flask import Flask
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from lowcode_faas_core.api.bodies import Body
+from lowcode_faas_core.errors import MalformedRequest
+from lowcode_faas_core.wire import RunRequest
 
 #: Bodies that are no JSON, or that JSON readers do not agree on.
 MALFORMED = {
@@ -321,6 +326,23 @@ def test_a_chunked_body_above_the_limit_is_refused(limited_api: Callable[..., An
     assert api.post("/collections", body=body, headers=chunked).status == 201
     padded = b" " * (10 << 20) + body
     api.post("/collections", body=padded, headers=chunked).refused(413, "payload_too_large")
+
+
+class Stalled:
+    """A connection whose other side fell silent in the middle of a body."""
+
+    def read(self, size: int) -> bytes:
+        raise TimeoutError("timed out")
+
+
+@pytest.mark.parametrize("declared", [{"CONTENT_LENGTH": "100"}, {"wsgi.input_terminated": True}])
+def test_a_body_that_stalls_is_malformed(declared: dict[str, Any]) -> None:
+    environ = {"wsgi.input": Stalled(), "CONTENT_TYPE": "application/json", **declared}
+    with (
+        Flask("stalled").test_request_context(method="POST", environ_overrides=environ),
+        pytest.raises(MalformedRequest),
+    ):
+        Body(RunRequest).read(1000)
 
 
 def test_a_body_that_ends_early_is_malformed(stub_api: Any) -> None:

@@ -155,6 +155,25 @@ def test_bodies_beyond_the_look_and_in_chunks_arrive_whole(served):
     assert (status, json.loads(got)["output"]["data"]["text"]) == (200, "chunked")
 
 
+def test_chunks_that_are_none_are_the_callers_fault(served):
+    head = (
+        b"POST /functions/hello/invoke HTTP/1.1\r\nHost: localhost\r\n"
+        b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    for chunks in (b"xyz\r\n{}\r\n0\r\n\r\n", b"2\r\n{}JUNK\r\n", b'9\r\n{"inp', b"2\r\n{}\r\n"):
+        with connect(served) as client:
+            client.sendall(head + chunks)
+            client.shutdown(socket.SHUT_WR)
+            stream = client.makefile("rb")
+            status, body = answer(stream)
+            problem = json.loads(body)
+            assert (status, problem["code"]) == (400, "malformed_request"), (chunks, problem)
+            assert problem["outcome"] == "not_executed"
+            with contextlib.suppress(ConnectionResetError):
+                assert stream.read() == b"", "one answer, and the connection is closed"
+    assert "Traceback" not in served.text()
+
+
 def test_a_client_that_waits_for_100_continue_gets_it(served):
     request = invoke_request("hello", {"n": 7}, head="Expect: 100-continue\r\n")
     head, _, body = request.partition(b"\r\n\r\n")
