@@ -19,7 +19,9 @@ import urllib3
 
 from lowcode_faas_core.configuration import ServerSettings
 from lowcode_faas_core.errors import ConfigurationError
+from lowcode_faas_core.server import check_port
 from lowcode_faas_core.settings import read
+from lowcode_faas_core.startup import ProcessRole
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
@@ -147,7 +149,10 @@ def main() -> None:
     if os.environ["LOWCODE_FAAS_STORAGE"] == "files":
         set_defaults(FILES_DEFAULTS)
     try:
-        host, port = read(os.environ, ServerSettings).listen
+        server = read(os.environ, ServerSettings)
+        # On a port that is taken the guide would deploy into whatever serves there.
+        check_port(server, ProcessRole.DISPATCHER)
+        host, port = server.listen
     except ConfigurationError:
         host, port = "", 0  # the service itself reports it, with everything else that is wrong
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
