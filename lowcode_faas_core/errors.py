@@ -101,6 +101,8 @@ class StartError(FaasError):
 
     code = "start_error"
     title = "The service cannot start"
+    #: What is odd besides, and may be why: variables that nobody declares.
+    warnings: tuple[str, ...] = ()
 
 
 class ConfigurationError(StartError):

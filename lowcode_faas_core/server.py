@@ -15,7 +15,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -262,10 +262,9 @@ def attempt(environ: Mapping[str, str], role: ProcessRole) -> None:
     """
     try:
         startup = Startup.read(environ, role)
+        warn(startup.warnings())
         check_exposure(startup.server, role)
         check_port(startup.server, role)
-        for warning in startup.warnings():
-            print(f"lowcode-faas: warning: {warning}", file=sys.stderr)  # noqa: T201
         services = create_app(environ, role, startup.server.workers).extensions[SERVICES]
         try:
             for note in services.notes():
@@ -277,8 +276,15 @@ def attempt(environ: Mapping[str, str], role: ProcessRole) -> None:
         raise SystemExit(REFUSED) from error
 
 
+def warn(warnings: Iterable[str]) -> None:
+    """Print what is odd, one a line."""
+    for warning in warnings:
+        print(f"lowcode-faas: warning: {warning}", file=sys.stderr)  # noqa: T201
+
+
 def report(error: StartError) -> None:
-    """Print why the process does not start, one problem a line."""
+    """Print why the process does not start, one problem a line, after what may explain it."""
+    warn(error.warnings)
     for line in error.detail.splitlines():
         print(f"lowcode-faas: {line}", file=sys.stderr)  # noqa: T201
 

@@ -146,14 +146,21 @@ def read(environ: Mapping[str, str], cls: type[S]) -> S:
     return cast(S, read_settings(environ, cls)[0])
 
 
-def unknown_names(environ: Mapping[str, str], known: Iterable[SettingInfo]) -> list[str]:
-    """Return a sentence, with the nearest match, for each name of ours nobody declared."""
+def unknown_names(
+    environ: Mapping[str, str], known: Iterable[SettingInfo], *, nearly: bool = False
+) -> list[str]:
+    """Return a sentence, with the nearest match, for each name of ours nobody declared.
+
+    With ``nearly`` only for those that are all but one of ``known``.
+    """
     names = {info.variable for info in known}
     names |= {info.variable + "_FILE" for info in known if info.secret}
     sentences = []
     for name in sorted(environ):
         if name.startswith(PREFIX) and name not in names:
-            near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+            near = difflib.get_close_matches(name, names, n=1, cutoff=0.95 if nearly else 0.6)
+            if nearly and not near:
+                continue
             hint = f"; did you mean {near[0]}?" if near else ""
             sentences.append(
                 f"{name} is not a variable of this service or of a selected plugin{hint}"

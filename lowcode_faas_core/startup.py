@@ -90,7 +90,11 @@ class Startup:
             classes = (*CORE_SETTINGS, *registry.settings_classes())
         except PluginError as error:
             _raise_with_core_problems(environ, error)
-        values = read_settings(environ, *classes)
+        try:
+            values = read_settings(environ, *classes)
+        except ConfigurationError as error:
+            error.warnings = tuple(unknown_names(environ, infos(classes)))
+            raise
         return cls(
             role=role,
             environ=environ,
@@ -116,11 +120,14 @@ def _read_or_default(environ: Mapping[str, str], cls: type[S]) -> S:
 
 
 def _raise_with_core_problems(environ: Mapping[str, str], error: PluginError) -> NoReturn:
+    raised: StartError = error
     try:
         read_settings(environ, *CORE_SETTINGS)
     except ConfigurationError as other:
-        raise StartError(f"{error.detail}\n{other.detail}") from error
-    raise error
+        raised = StartError(f"{error.detail}\n{other.detail}")
+    # Without the plugins nobody knows their variables: only what is nearly one of ours is odd.
+    raised.warnings = tuple(unknown_names(environ, infos(CORE_SETTINGS), nearly=True))
+    raise raised from (None if raised is error else error)
 
 
 def address(server: ServerSettings, role: ProcessRole) -> tuple[str, int]:

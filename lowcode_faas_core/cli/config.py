@@ -43,6 +43,7 @@ def config(as_json: bool, role: str) -> None:
         warnings = startup.warnings()
     except StartError as error:
         problem = error
+        warnings = list(error.warnings)
     rows = [_row(environ, info) for info in infos(classes)]
     if as_json:
         values = {row.info.variable: _document(row) for row in rows}

@@ -24,6 +24,8 @@ def refusing(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except StartError as error:
+            for warning in error.warnings:
+                click.echo(f"lowcode-faas: warning: {warning}", err=True)
             for line in error.detail.splitlines():
                 click.echo(f"lowcode-faas: {line}", err=True)
             raise SystemExit(2) from error

@@ -38,6 +38,31 @@ def test_everything_wrong_is_said_once_before_anything_listens(role: str) -> Non
     assert all(line.startswith("lowcode-faas: LOWCODE_FAAS_") for line in lines)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"LISTEN": "0.0.0.0:1", "STORAGE": "files", "RUNNER": "process"},
+        {"THREADS": "two", "STORAGE": "files", "RUNNER": "process"},
+        {"STORAGE": "flies", "RUNNER": "process"},
+    ],
+    ids=["refused", "settings", "plugin"],
+)
+def test_a_misspelt_variable_is_told_before_the_failure_it_may_explain(
+    wrong: dict[str, str],
+) -> None:
+    done = run("dispatcher", MAX_INSTANCE="8", **wrong)
+    assert done.returncode == 2
+    first, *rest = done.stderr.splitlines()
+    assert first.startswith("lowcode-faas: warning: LOWCODE_FAAS_MAX_INSTANCE is not a variable")
+    assert first.endswith("did you mean LOWCODE_FAAS_MAX_INSTANCES?")
+    assert len(rest) == 1
+
+
+def test_without_its_plugin_a_plugins_variable_is_not_odd() -> None:
+    done = run("dispatcher", STORAGE="flies", RUNNER="process", S3_BUCKET="b", DATA_DIR="/tmp/x")
+    assert "warning" not in done.stderr
+
+
 def test_plugin_problems_are_reported_together_with_those_of_the_core(install: Install) -> None:
     install("broken-plugin", "raise RuntimeError('half installed')", "broken")
     done = run("dispatcher", STORAGE="broken", RUNNER="process", QUEUE="-1")
