@@ -69,7 +69,7 @@ class Private:
 
     def __init__(self, folder: Path, *arguments: str) -> None:
         self.address = f"unix://{folder / 'docker.sock'}"
-        self._folder = folder
+        self.folder = folder
         self._command = [
             *WITH_ME,
             "dockerd",
@@ -93,7 +93,7 @@ class Private:
 
     def start(self) -> None:
         """Start it and return when it answers."""
-        with (self._folder / "log").open("a") as log:
+        with (self.folder / "log").open("a") as log:
             # A group of its own: Ctrl-C is for the command, and the engine ends after it.
             self._daemon = subprocess.Popen(
                 self._command, stdout=log, stderr=log, start_new_session=True
@@ -101,7 +101,7 @@ class Private:
         deadline = time.monotonic() + READY_S
         while not answers(self.address.removeprefix("unix://")):
             if self._daemon.poll() is not None or time.monotonic() > deadline:
-                said = (self._folder / "log").read_text()
+                said = (self.folder / "log").read_text()
                 raise SystemExit(f"dockerd does not start:\n{said[-5000:]}")
             time.sleep(0.1)
 
@@ -120,9 +120,13 @@ class Private:
 
 
 @contextlib.contextmanager
-def private(*arguments: str) -> Iterator[Private]:
-    """Run an engine of our own; nothing of it is left afterwards."""
+def private(*arguments: str, disk: str = "") -> Iterator[Private]:
+    """Run an engine of our own, on a disk of that size; nothing of it is left afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="lowcode-faas-docker-"))
+    if disk:
+        (folder / "data").mkdir()
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={disk}", "tmpfs", str(folder / "data")]
+        subprocess.run(mount, check=True)
     own = Private(folder, *arguments)
     try:
         own.start()

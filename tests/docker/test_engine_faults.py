@@ -183,6 +183,37 @@ def test_one_pull_serves_all_who_wait(private, launchers, deadline, limits):
     assert len(pulls) == 1
 
 
+@pytest.mark.fault(95)
+def test_a_full_disk_is_said_and_survived(engine, serve, poll):
+    if os.geteuid() != 0 or not shutil.which("dockerd"):
+        reason = "an engine on a small disk needs root and dockerd"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    with _engine_script().private(disk="420m") as own:
+        environ = {**os.environ, "DOCKER_HOST": own.address}
+        subprocess.run([sys.executable, str(HERE / "image.py"), "24"], env=environ, check=True)
+        service = serve(DOCKER_HOST=own.address, STOCK="0")
+        service.deploy("nap", NAP)
+        assert service.invoke("nap")[1]["status"] == "succeeded"
+        # Given a disk on which nothing fits any more
+        ballast = own.folder / "data" / "ballast"
+        with ballast.open("wb") as file, contextlib.suppress(OSError):
+            while True:
+                file.write(b"x" * 65536)
+        # Then what needs a container says so, what has one goes on
+        service.deploy("other", NAP)
+        refused(service.invoke("other"), "no space left")
+        assert service.call("GET", "/readyz")[0] == 503
+        assert service.invoke("nap")[1]["status"] == "succeeded"
+        # And with space it works again
+        ballast.unlink()
+        assert service.invoke("other")[1]["status"] == "succeeded"
+        poll("it is ready", service.ready)
+        poll("nothing has leaked", lambda: nothing_leaked(service))
+        # A create that failed for want of space left nothing that counts.
+        service.stop()
+        assert own.client().containers.list(all=True) == []
+
+
 @pytest.mark.fault(93)
 def test_the_digest_of_what_ran_is_known(private, launchers, deadline, limits):
     own = private.client()
