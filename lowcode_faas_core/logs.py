@@ -28,6 +28,7 @@ class RunLog:
         "_dropped_bytes",
         "_dropped_lines",
         "_finished",
+        "_half",
         "_invocation",
         "_late_drop_said",
         "_line_limit",
@@ -52,6 +53,7 @@ class RunLog:
         self._dropped_bytes = 0
         self._truncated = False
         self._finished = False
+        self._half = False
         self._late_drop_said = False
 
     def __call__(self, line: LogLine) -> None:
@@ -71,6 +73,7 @@ class RunLog:
         if self._bytes + LEAST_COST <= self._run_limit:
             return False
         lines = data.count(b"\n")
+        self._half = not data.endswith(b"\n")
         self._lines += lines
         self._truncated = True
         self._dropped_lines += lines
@@ -79,7 +82,10 @@ class RunLog:
 
     def finish(self, error: ExecutionError | None = None) -> LogSummary:
         """Say what was dropped and how the run failed, and return its counts."""
-        if self._dropped_lines or self._dropped_bytes:
+        if self._half:
+            self._lines += 1
+            self._dropped_lines += 1
+        if self._dropped_lines:
             self._say(
                 "warn",
                 f"{self._dropped_lines} lines ({self._dropped_bytes} bytes) of this run were "
