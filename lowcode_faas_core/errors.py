@@ -88,6 +88,8 @@ class FaasError(Exception):
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
     title: ClassVar[str] = "Internal error"
+    #: What the caller can do about it, where the detail does not say; it stands after the detail.
+    remedy: ClassVar[str] = ""
     #: ``executed``, ``not_executed`` or ``unknown`` where an invocation was involved.
     outcome: str | None = None
 
@@ -174,6 +176,7 @@ class CollectionNotFound(NotFound):
 
     code = "collection_not_found"
     title = "No such collection"
+    remedy = "POST /collections registers one"
 
 
 class FunctionNotFound(NotFound):
@@ -217,6 +220,7 @@ class LanguageConflict(Conflict):
 
     code = "language_conflict"
     title = "The function exists in another language"
+    remedy = "deploy it in that language, or delete the function first"
 
 
 class NameClash(Conflict):

@@ -8,13 +8,13 @@ that points at the value. Of equal keys the last counts, here as in Node.
 from __future__ import annotations
 
 import logging
-import re
 from typing import Any, Generic, TypeVar
 
 import msgspec
 from flask import request
 from werkzeug.http import parse_options_header
 
+from lowcode_faas_core.api.refusals import refusal
 from lowcode_faas_core.errors import (
     InvalidValue,
     MalformedRequest,
@@ -22,7 +22,7 @@ from lowcode_faas_core.errors import (
     UnsupportedMedia,
 )
 
-__all__ = ["Body", "decode_object", "escape"]
+__all__ = ["Body", "decode_object"]
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -31,11 +31,6 @@ _log = logging.getLogger("lowcode_faas_core.api")
 _CHUNK_BYTES = 64 << 10
 #: Spellings of the ordinary case, answered without parsing.
 _PLAIN_JSON = frozenset(("application/json", "application/json; charset=utf-8"))
-_at = re.compile(r" - at `\$([^`]*)`\Z").search
-_missing = re.compile(r"Object missing required field `(\w+)`").match
-#: How msgspec names the place of a value in a mapping; of ours only env is one.
-_SOME_KEY = "[...]"
-_tokens = re.compile(r"\w+|\[\.\.\.\]").findall
 _not_in_json = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -64,7 +59,7 @@ class Body(Generic[T]):
             return self._decoder.decode(content)
         except _not_in_json as error:
             # Whatever stopped it, an undecodable byte further on comes first.
-            raise _refusal(self._shape, decode_any(content), error) from None
+            raise refusal(self._shape, decode_any(content), error) from None
 
 
 def decode_any(content: bytes | msgspec.Raw) -> Any:
@@ -91,11 +86,6 @@ def decode_object(raw: msgspec.Raw, pointer: str) -> dict[str, Any]:
     except _not_in_json:
         decode_any(raw)
         raise InvalidValue("must be an object", pointer) from None
-
-
-def escape(key: str) -> str:
-    """Return ``key`` as one token of a JSON pointer."""
-    return key.replace("~", "~0").replace("/", "~1")
 
 
 def _read(limit: int) -> bytes:
@@ -151,40 +141,3 @@ def _check_content_type(declared: str) -> None:
         )
     if options.get("charset", "utf-8").lower() not in ("utf-8", "utf8", "us-ascii"):
         raise UnsupportedMedia("JSON is sent in UTF-8")
-
-
-def _refusal(shape: type[msgspec.Struct], document: Any, error: Exception) -> Exception:
-    """Return the 422 for JSON that was decoded, but not into ``shape``."""
-    if isinstance(error, RecursionError):
-        return MalformedRequest("the JSON is nested too deeply")
-    if not isinstance(document, dict):
-        return InvalidValue("the body must be an object", "")
-    for field in document:
-        if field not in shape.__struct_fields__:
-            return InvalidValue("this field is not known here", f"/{escape(field)}")
-    message = str(error)
-    found = _at(message)
-    tokens = _tokens(found[1]) if found else []
-    text = message[: found.start()] if found else message
-    missing = _missing(text)
-    if missing:
-        tokens.append(missing[1])
-        text = "this field is required"
-    elif text.startswith("Object contains unknown field `"):
-        # Taken from the front: the name is the caller's and may hold anything.
-        tokens.append(
-            escape(text.removeprefix("Object contains unknown field `").removesuffix("`"))
-        )
-        text = "this field is not known here"
-    return InvalidValue(text.replace("`", ""), _pointer(tokens, document))
-
-
-def _pointer(tokens: list[str], document: dict[str, Any]) -> str:
-    """Return the pointer; msgspec does not say at which key of a mapping it stopped."""
-    pointer = ""
-    for token in tokens:
-        if token == _SOME_KEY:
-            values: dict[str, Any] = document[tokens[0]]
-            token = next((escape(k) for k, v in values.items() if not isinstance(v, str)), "")
-        pointer += f"/{token}"
-    return pointer

@@ -79,9 +79,8 @@ def _faas_error(error: FaasError) -> Response:
         headers["Retry-After"] = str(error.retry_after_s)
     if isinstance(error, Unauthenticated):
         headers["WWW-Authenticate"] = "Bearer"
-    return problem(
-        error.status, error.code, error.title, error.detail, members=members, headers=headers
-    )
+    detail = f"{error.detail}; {error.remedy}" if error.remedy else error.detail
+    return problem(error.status, error.code, error.title, detail, members=members, headers=headers)
 
 
 def _http_error(error: HTTPException) -> Response:

@@ -175,7 +175,7 @@ def of_end(end: End, cause: Cause, phase: Phase, stderr_tail: bytes) -> Verdict:
         message = "the service was shutting down and ended the run"
         return _failure(Status.CANCELLED, ErrorCode.CANCELLED, message, phase)
     if end.out_of_memory or _heap_exhausted(end, stderr_tail):
-        message = "the sandbox ran out of memory"
+        message = "the sandbox ran out of memory; limits.memory_mb of a deployment gives it more"
         return _failure(Status.OUT_OF_MEMORY, ErrorCode.OUT_OF_MEMORY, message, phase)
     if end.vanished:
         message = "the sandbox was taken away while it ran"

@@ -429,3 +429,46 @@ def test_no_target_is_a_fault_of_ours(
     target = f"/{'/'.join(path)}?{query}"
 
     assert stub_api.send(method, target, {}, b"").status < 500
+
+
+@pytest.mark.parametrize(
+    ("target", "body", "detail"),
+    [
+        ("/functions", {"name": "a", "source_code": 5}, "must be a string, not a number"),
+        ("/functions", {"name": "a", "source_code": "x", "reuse": "hot"}, "must be warm or fresh"),
+        ("/functions", {"name": "a", "source_code": "x", "reuse": 5}, "must be warm or fresh"),
+        (
+            "/functions",
+            {"name": "a", "source_code": "x", "language": "python"},
+            "must be javascript or typescript",
+        ),
+        ("/functions", {"name": "a", "source_code": "x", "limits": []}, "must be an object, not"),
+        (
+            "/functions",
+            {"name": "a", "source_code": "x", "limits": {"cpus": True}},
+            "must be a number, not a boolean",
+        ),
+        (
+            "/functions",
+            {"name": "a", "source_code": "x", "limits": {"memory": 5}},
+            "known are memory_mb, cpus, pids, tmp_mb, timeout_ms",
+        ),
+        ("/functions", {"name": "a", "source_code": "x", "env": {"A": 1}}, "must be a string, not"),
+        ("/functions/greet/invoke", {"timeout_ms": 1.5}, "must be a whole number"),
+        ("/functions/greet/invoke", {"version": "1"}, "must be a whole number, not a string"),
+        (
+            "/functions/greet/invoke",
+            {"name": "world"},
+            "known are input, timeout_ms, env, version, run_id, execution_id, collection_path; "
+            "what the function is to be given goes inside input",
+        ),
+        ("/collections", {"name": "org"}, "known are path, env"),
+    ],
+)
+def test_a_refusal_says_what_would_be_legal(
+    stub_api: Any, target: str, body: dict[str, Any], detail: str
+) -> None:
+    said = stub_api.post(target, body).refused(422, "invalid_value")["detail"]
+    assert detail in said
+    assert "Expected" not in said
+    assert "enum" not in said

@@ -29,6 +29,9 @@ QUICK_S: Final = 5.0
 #: Longest wait for creating, starting, killing and removing on an engine that is busy, in seconds.
 SLOW_S: Final = 30.0
 
+#: What to do where no engine is.
+_REMEDY: Final = "start the engine, or set DOCKER_HOST; LOWCODE_FAAS_RUNNER=process runs trusted code without one"
+
 _limit: contextvars.ContextVar[float] = contextvars.ContextVar("limit", default=QUICK_S)
 
 
@@ -256,9 +259,9 @@ class Engine:
                 "the socket"
             )
         if isinstance(cause, FileNotFoundError):
-            return f"{where}: there is no such socket; start the engine or set DOCKER_HOST"
+            return f"{where}: there is no such socket; {_REMEDY}"
         if isinstance(cause, ConnectionRefusedError):
-            return f"{where}: connection refused; start the engine or set DOCKER_HOST"
+            return f"{where}: connection refused; {_REMEDY}"
         if cause is not None:
             return f"{where}: {cause.strerror or cause}"
         return f"{where}: {' '.join(str(error).split())[:300]}"

@@ -78,11 +78,11 @@ class History:
             raise VersionNotFound(f"{name} has no version {version}")
         for row in self.rows(history, current, lambda number, _: number == version):
             return row
-        raise VersionNotKept(f"version {version} of {name} was not kept")
+        raise self._not_kept(version, name)
 
     def read(self, history: Folder | None, row: Row, name: str) -> bytes:
         """Return the bytes of a kept version, checked against its hash."""
-        gone = VersionNotKept(f"version {row.version} of {name} was not kept")
+        gone = self._not_kept(row.version, name)
         if history is None:
             raise gone
         try:
@@ -98,6 +98,12 @@ class History:
                 f"the kept bytes of version {row.version} of {name} do not match their hash"
             )
         return data
+
+    def _not_kept(self, version: int, name: str) -> VersionNotKept:
+        return VersionNotKept(
+            f"version {version} of {name} was not kept; "
+            f"LOWCODE_FAAS_FILES_KEEP_VERSIONS is {self.keep_versions}"
+        )
 
     def last_version(self, functions: Folder | None, name: str) -> int:
         """Return the highest version the history mentions, for a function whose meta is lost."""

@@ -73,10 +73,7 @@ def enter(folder: Folder, name: str) -> Folder | None:
 
 @dataclass(slots=True)
 class Working:
-    """The source file people see and edit.
-
-    ``fault`` says why it can never be current, ``refused`` what Node found wrong with it.
-    """
+    """The source file people see and edit; with a ``fault``, or ``refused``, it is never current."""
 
     path: str
     shown: str
@@ -85,6 +82,7 @@ class Working:
     key: Key
     sha256: str
     fault: str | None
+    #: What is wrong with its syntax.
     refused: str | None = None
 
     def read(self, home: Home, limit: int) -> bytes | None:
@@ -127,9 +125,7 @@ class View:
     @property
     def is_edited(self) -> bool:
         """Whether the source file holds a version nobody has recorded yet."""
-        if self.working is None or self.publishing:
-            return False
-        if self.working.fault is not None or self.working.refused is not None:
+        if self.working is None or self.working.fault or self.working.refused or self.publishing:
             return False
         return self.meta is None or (
             (self.working.sha256, self.working.language)

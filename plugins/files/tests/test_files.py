@@ -95,7 +95,7 @@ def test_one_version_is_kept_by_default(data_dir: Path) -> None:
         lambda: storage.rollback(REF, 1),
         lambda: storage.resolve(REF, 1),
     ):
-        with pytest.raises(VersionNotKept):
+        with pytest.raises(VersionNotKept, match="LOWCODE_FAAS_FILES_KEEP_VERSIONS is 1"):
             call()
     with pytest.raises(VersionNotFound):
         storage.deployment_by_id(old.deployment_id, REF)
