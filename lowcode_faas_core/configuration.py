@@ -262,7 +262,10 @@ class LimitSettings:
         "MAX_ENV_BYTES", integer(1024), str(64 << 10), "Largest env of one level, keys and values."
     )
     log_line_bytes: int = setting(
-        "LOG_MAX_LINE_BYTES", integer(256, 1_000_000), str(64 << 10), "Longest log line, in bytes of UTF-8."
+        "LOG_MAX_LINE_BYTES",
+        integer(256, 1_000_000),
+        str(64 << 10),
+        "Longest log line, in bytes of UTF-8.",
     )
     log_run_bytes: int = setting(
         "LOG_MAX_RUN_BYTES", integer(1024), str(1 << 20), "Most a run may log, in bytes of UTF-8."
@@ -283,7 +286,7 @@ class LimitSettings:
             ("LIMIT_TMP_MB", "tmp_mb", "MAX_TMP_MB", "max_tmp_mb"),
         )
         problems = [
-            f"{PREFIX}{name} ({getattr(self, field):g}) is above {PREFIX}{top} ({getattr(self, high):g})"
+            f"{PREFIX}{name} ({getattr(self, field):.12g}) is above {PREFIX}{top} ({getattr(self, high):.12g})"
             for name, field, top, high in pairs
             if getattr(self, field) > getattr(self, high)
         ]

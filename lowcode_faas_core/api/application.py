@@ -40,5 +40,9 @@ def create_api(services: ApiServices) -> Flask:
 
 
 def _name_request(answer: Response) -> Response:
-    answer.headers["X-Request-Id"] = current_request().request_id
+    request = current_request()
+    answer.headers["X-Request-Id"] = request.request_id
+    if request.method == "OPTIONS" and not answer.calculate_content_length():
+        # Flask's own answer to OPTIONS declares HTML, and holds nothing.
+        answer.headers.pop("Content-Type", None)
     return answer

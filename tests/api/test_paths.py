@@ -291,3 +291,21 @@ def test_illegal_query_parameters_are_named(stub_api: Any, target: str, paramete
     problem = stub_api.get(target).refused(422, "invalid_value", parameter)
 
     assert problem["where"] == "query"
+
+
+def test_options_holds_nothing_and_declares_nothing(stub_api: Any) -> None:
+    answer = stub_api.request("OPTIONS", "/functions")
+    assert (answer.status, answer.body) == (200, b"")
+    assert "Content-Type" not in answer.headers
+    assert "POST" in answer.headers["Allow"]
+
+
+def test_what_is_not_there_comes_with_what_to_do(stub_api: Any) -> None:
+    body = {"name": "a", "source_code": "x", "collection_path": "org"}
+    problem = stub_api.post("/functions", body).refused(404, "collection_not_found")
+    assert problem["detail"].endswith("; POST /collections registers one")
+
+    stub_api.deploy("a")
+    body = {"name": "a", "source_code": "x", "language": "typescript"}
+    problem = stub_api.post("/functions", body).refused(409, "language_conflict")
+    assert problem["detail"].endswith("deploy it in that language, or delete the function first")

@@ -225,3 +225,9 @@ def test_settings_classes_are_told_from_other_things() -> None:
 
     assert is_settings_class(Sample)
     assert not any(map(is_settings_class, (Plain, Sample(), int, 5)))
+
+
+def test_large_numbers_are_shown_as_they_were_written() -> None:
+    environ = {"LOWCODE_FAAS_INVOKE_DEFAULT_TIMEOUT_MS": "1000000"}
+    with pytest.raises(ConfigurationError, match=r"\(1000000\) is above .* \(900000\)"):
+        read(environ, LimitSettings)
