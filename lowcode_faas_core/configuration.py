@@ -128,7 +128,7 @@ class ServerSettings:
         "LISTEN", parse_address, ":8080", "Address of the dispatcher: host:port or :port."
     )
     worker_listen: tuple[str, int] = setting(
-        "WORKER_LISTEN", parse_address, "127.0.0.1:9090", "Address of the worker."
+        "WORKER_LISTEN", parse_address, ":9090", "Address of the worker: host:port or :port."
     )
     worker_url: str = setting(
         "WORKER_URL", _url, "", "Worker that runs every invocation; empty: run in this process."
