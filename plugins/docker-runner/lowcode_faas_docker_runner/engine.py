@@ -30,7 +30,9 @@ QUICK_S: Final = 5.0
 SLOW_S: Final = 30.0
 
 #: What to do where no engine is.
-_REMEDY: Final = "start it, or set DOCKER_HOST; LOWCODE_FAAS_RUNNER=process runs trusted code without it"
+_REMEDY: Final = (
+    "start it, or set DOCKER_HOST; LOWCODE_FAAS_RUNNER=process runs trusted code without it"
+)
 
 _limit: contextvars.ContextVar[float] = contextvars.ContextVar("limit", default=QUICK_S)
 
