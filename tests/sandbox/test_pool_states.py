@@ -70,6 +70,9 @@ class HandLauncher(Launcher):
     def existing(self) -> int:
         return len(self.pending) + sum(not s.confirmed.is_set() for s in self.sandboxes)
 
+    def unconfirmed(self) -> list[HandSandbox]:
+        return [s for s in self.sandboxes if s.killed and not s.confirmed.is_set()]
+
     def start(self, limits: SandboxLimits, deadline_ns: int) -> Sandbox:
         gate, answer = threading.Event(), {}
         with self.lock:
@@ -187,13 +190,13 @@ class PoolMachine(RuleBasedStateMachine):
 
     @rule(pick=st.integers(0, 11))
     def confirm_an_end(self, pick) -> None:
-        dying = [s for s in self.launcher.sandboxes if s.killed and not s.confirmed.is_set()]
+        dying = self.launcher.unconfirmed()
         if not dying:
             return
-        ending = self.pool.stats()["ending"]
         dying[pick % len(dying)].confirmed.set()
         last = time.monotonic() + 5
-        while self.pool.stats()["ending"] >= ending and ending:
+        # Not "one fewer than before": whoever waits may have another one ended in its place.
+        while self.pool.stats()["ending"] > len(self.launcher.unconfirmed()):
             assert time.monotonic() < last
             time.sleep(0.0002)
         self.settle()
