@@ -1,10 +1,12 @@
 import { readdirSync, writeFileSync, mkdirSync } from 'node:fs';
 import { createConnection, createServer } from 'node:net';
 globalThis.runs ??= 0;
+// Two services run this at a time, as root and as nobody, and sandboxes share the machine's network.
+const NAME = `\0lowcode-faas-left-${process.getuid() === 65534}`;
 export async function handler() {
   const found = readdirSync('/tmp/.').filter((name) => name.startsWith('left'));
   const answered = await new Promise((resolve) => {
-    createConnection('\0lowcode-faas-left')
+    createConnection(NAME)
       .on('connect', () => resolve(true))
       .on('error', () => resolve(false));
   });
@@ -15,6 +17,6 @@ export async function handler() {
       if (folder !== '/tmp') found.push(folder);
     } catch {}
   }
-  createServer(() => {}).listen('\0lowcode-faas-left').on('error', () => {});
+  createServer(() => {}).listen(NAME).on('error', () => {});
   return { ok: true, data: { found, answered, runs: ++globalThis.runs } };
 }
