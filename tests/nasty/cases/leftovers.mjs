@@ -2,7 +2,8 @@ import { readdirSync, writeFileSync, mkdirSync } from 'node:fs';
 import { createConnection, createServer } from 'node:net';
 globalThis.runs ??= 0;
 // Two services run this at a time, as root and as nobody, and sandboxes share the machine's network.
-const NAME = `\0lowcode-faas-left-${process.getuid() === 65534}`;
+// Those of root have high user ids of their own.
+const NAME = `\0lowcode-faas-left-${process.getuid() > 65534}`;
 export async function handler() {
   const found = readdirSync('/tmp/.').filter((name) => name.startsWith('left'));
   // The sandbox before this one is killed when its answer goes out; its socket is gone a moment later.
