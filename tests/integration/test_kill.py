@@ -204,7 +204,7 @@ def test_a_caller_who_leaves_changes_nothing_for_the_run(serve: Serve, poll: Pol
         body = b'{"input": {"ms": 700, "name": "left-%d"}}' % n
         with socket.create_connection(("127.0.0.1", int(service.url.rpartition(":")[2]))) as peer:
             peer.sendall(
-                b"POST /functions/nap/invoke HTTP/1.1\r\nHost: x\r\n"
+                b"POST /functions/nap/invoke HTTP/1.1\r\nHost: localhost\r\n"
                 b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
                 % (len(body), body)
             )
