@@ -118,10 +118,6 @@ class Sandbox(ABC):
         """**Optional (default: unknown).** Peak memory so far, in bytes; called once a run."""
         return None
 
-    def adjust(self, limits: SandboxLimits) -> bool:
-        """**Optional (default: refuse).** Change the limits of a sandbox without code."""
-        return False
-
 
 class Launcher(ABC):
     """Starts sandboxes. One object a process, built after the fork, used by many threads.

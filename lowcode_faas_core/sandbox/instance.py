@@ -102,7 +102,6 @@ class Instance:
     def __init__(self, sandbox: Sandbox, bounds: Bounds) -> None:
         self.sandbox = sandbox
         self.loaded = False
-        self.runs = 0
         #: The pool's books: which function it belongs to, and which shelf it goes back to.
         self.group: Group | None = None
         self.shelf: Shelf | None = None
@@ -167,7 +166,6 @@ class Instance:
         )
         request = encode(self.sandbox.token, Kind.RUN, _encode(frame))
         self._capture.begin(invocation.execution_id, on_log)
-        self.runs += 1
         verdict = self._exchange(request, invocation, Phase.RUN)
         assert verdict is not None  # noqa: S101  # only LOADED answers without one
         return verdict
