@@ -57,18 +57,26 @@ def let_caches_settle(read: Callable[[], object]) -> None:
     read()
 
 
-def _dawdle(meet: Callable[[], object]) -> None:
+def _package(storage: Storage) -> str:
+    return type(storage).__module__.partition(".")[0]
+
+
+def _dawdle(meet: Callable[[], object], package: str) -> None:
     """Wait for the others, then have this thread sleep now and then between two lines of Python.
 
     On a busy machine one writer may be done before the next begins, and a lock that is missing
-    does not show. Held up in the middle of things, each lets the others come in between.
+    does not show. Held up in the middle of things, each lets the others come in between. Only the
+    lines of ``package`` count: a client library has thousands, and no lock of the storage's.
     """
     meet()
     lines = itertools.cycle((3, 17, 7, 29, 11, 37))
     left = next(lines)
 
-    def trace(_frame: FrameType, _event: str, _arg: object) -> Any:  # itself: typeshed has no name
+    def trace(frame: FrameType, event: str, _arg: object) -> Any:  # itself: typeshed has no name
         nonlocal left
+        if event == "call":
+            name = frame.f_globals.get("__name__", "")
+            return trace if name.partition(".")[0] == package else None
         left -= 1
         if left == 0:
             left = next(lines)
@@ -84,7 +92,7 @@ def _dawdle_warmed_up(factory: Factory, meet: Callable[[], object]) -> None:
     with suppress(NotFound):
         storage.resolve(REF)
     storage.close()
-    _dawdle(meet)
+    _dawdle(meet, _package(storage))
 
 
 def _alone() -> None:
@@ -159,7 +167,9 @@ class StorageConcurrencyContract:
     def test_concurrent_deploys_get_different_versions(self, storage: Storage) -> None:
         """Versions are unique and without gaps, whatever the order; the last one is current."""
         start = threading.Barrier(6)
-        with ThreadPoolExecutor(6, initializer=_dawdle, initargs=(start.wait,)) as threads:
+        with ThreadPoolExecutor(
+            6, initializer=_dawdle, initargs=(start.wait, _package(storage))
+        ) as threads:
             _check_concurrent_deploys(storage, threads, 6, 8, lambda: storage)
 
     def test_concurrent_deploys_of_processes(
@@ -215,7 +225,9 @@ class StorageConcurrencyContract:
                 return False
             return True
 
-        with ThreadPoolExecutor(2, initializer=_dawdle, initargs=(_alone,)) as threads:
+        with ThreadPoolExecutor(
+            2, initializer=_dawdle, initargs=(_alone, _package(storage))
+        ) as threads:
             took_s = threads.submit(rehearse).result()
             for number in range(rounds):
                 storage.create_collection("brief", {})
