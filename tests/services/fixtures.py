@@ -1,0 +1,75 @@
+"""Fixtures over the servers: import the ones a folder's conftest needs.
+
+A server that cannot be had is a failure in continuous integration, and a skip elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from tests.services.postgres import Absent, Postgres
+from tests.services.s3 import Rclone
+
+__all__ = ["postgres_of", "s3_of", "server_folder"]
+
+T = TypeVar("T")
+
+
+def had(make: Callable[[], T]) -> T:
+    """Return what ``make`` makes, or say that it cannot be had here."""
+    try:
+        return make()
+    except Absent as absent:
+        if os.environ.get("CI"):
+            pytest.fail(str(absent))
+        pytest.skip(str(absent))
+
+
+def server_folder(stack: ExitStack, name: str) -> Path:
+    """Return a folder in memory where there is some; gone when ``stack`` is closed."""
+    where = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    folder = tempfile.TemporaryDirectory(
+        prefix=f"faas-{name}-", dir=where, ignore_cleanup_errors=True
+    )
+    return Path(stack.enter_context(folder))
+
+
+@pytest.fixture(scope="session")
+def postgres_of() -> Iterator[Callable[[int], Postgres]]:
+    """Return the running server of a major version, started at its first use."""
+    started: dict[int, Postgres] = {}
+    with ExitStack() as stack:
+
+        def server(major: int = 16) -> Postgres:
+            if major not in started:
+                made = had(lambda: Postgres(server_folder(stack, f"pg{major}"), major))
+                stack.callback(made.server.stop)
+                made.server.start()
+                started[major] = made
+            return started[major]
+
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3_of() -> Iterator[Callable[[str], Rclone]]:
+    """Return the running S3 server of a make, started at its first use."""
+    started: dict[str, Rclone] = {}
+    with ExitStack() as stack:
+
+        def server(make: str = "rclone") -> Rclone:
+            if make not in started:
+                made = had(lambda: Rclone(server_folder(stack, make)))
+                stack.callback(made.server.stop)
+                made.server.start()
+                started[make] = made
+            return started[make]
+
+        yield server

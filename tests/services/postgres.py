@@ -1,0 +1,138 @@
+"""A PostgreSQL server of the tests' own: 16 from the package ``pgserver``, or 15 from Debian."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+
+from tests.services.processes import WITH_ME, Server, free_port
+
+__all__ = ["VERSIONS", "Absent", "Postgres", "binaries"]
+
+VERSIONS = (16, 15)
+#: Who runs it where the tests are root: PostgreSQL refuses to.
+_NOBODY = ["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups"]
+_SETTINGS = (
+    "listen_addresses = '127.0.0.1'",
+    # What these tests lose by a crash of the machine, they do not miss.
+    "fsync = off",
+    "full_page_writes = off",
+    "max_connections = 120",
+    "shared_buffers = 32MB",
+    "logging_collector = off",
+    "autovacuum_naptime = 5min",
+)
+
+
+class Absent(Exception):
+    """Raised when a server is not installed, and cannot be."""
+
+
+def binaries(major: int) -> Path:
+    """Return the folder of a version's programs; in continuous integration Debian's is installed.
+
+    :raises Absent: when there is none.
+    """
+    if major == 16:
+        package = importlib.util.find_spec("pgserver")
+        if package is None or package.origin is None:
+            raise Absent("the package pgserver is not installed: make .venv/.dev")
+        return Path(package.origin).parent / "pginstall" / "bin"
+    found = Path(f"/usr/lib/postgresql/{major}/bin")
+    if not (found / "initdb").exists() and os.environ.get("CI") and os.geteuid() == 0:
+        quiet = {"check": False, "capture_output": True}
+        subprocess.run(["apt-get", "update"], **quiet)
+        subprocess.run(
+            ["apt-get", "install", "--yes", "--no-install-recommends", f"postgresql-{major}"],
+            env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
+            **quiet,
+        )
+    if not (found / "initdb").exists():
+        raise Absent(f"no PostgreSQL {major} at {found}: apt install postgresql-{major}")
+    return found
+
+
+def _copied(found: Path, folder: Path) -> Path:
+    """Copy the package's programs; they look for their libraries beside the package."""
+    package = found.parent.parent
+    shutil.copytree(package / "pginstall", folder / "pgserver" / "pginstall", symlinks=True)
+    shutil.copytree(package.with_name("pgserver.libs"), folder / "pgserver.libs", symlinks=True)
+    return folder / "pgserver" / "pginstall" / "bin"
+
+
+class Postgres:
+    """One server in a folder of its own, reached by TCP and by a socket."""
+
+    def __init__(self, folder: Path, major: int = 16) -> None:
+        self.folder = folder
+        self.port = free_port()
+        found = binaries(major)
+        self._as_nobody: list[str] = []
+        if os.geteuid() == 0:
+            self._as_nobody = _NOBODY
+            shutil.chown(folder, "nobody", "nogroup")
+            folder.chmod(0o755)
+            if major == 16:
+                # A checkout below a folder of root's alone can be read by nobody else.
+                found = _copied(found, folder)
+        self._data = folder / "data"
+        self._run(
+            str(found / "initdb"),
+            *("--pgdata", str(self._data), "--username", "faas", "--auth", "trust"),
+            *("--encoding", "UTF8", "--locale", "C.UTF-8", "--no-sync"),
+        )
+        lines = [*_SETTINGS, f"port = {self.port}", f"unix_socket_directories = '{folder}'"]
+        with (self._data / "postgresql.conf").open("a") as settings:
+            settings.write("\n".join(lines) + "\n")
+        # SIGINT is PostgreSQL's fast shutdown: it waits for no client.
+        self.server = Server(
+            [*self._as_nobody, *WITH_ME, str(found / "postgres"), "-D", str(self._data)],
+            folder / "log",
+            self.answers,
+            stop=signal.SIGINT,
+        )
+
+    def dsn(self, database: str = "postgres", *, socket: bool = False) -> str:
+        """Return how a database is reached."""
+        host = str(self.folder) if socket else "127.0.0.1"
+        return f"host={host} port={self.port} user=faas dbname={database}"
+
+    def answers(self) -> bool:
+        """Tell whether it takes statements now."""
+        try:
+            psycopg2.connect(self.dsn(), connect_timeout=2).close()
+        except psycopg2.OperationalError:
+            return False
+        return True
+
+    def execute(self, statement: str, database: str = "postgres") -> list[Any]:
+        """Run one statement outside a transaction."""
+        connection = psycopg2.connect(self.dsn(database), connect_timeout=5)
+        try:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute(statement)
+                return cursor.fetchall() if cursor.description else []
+        finally:
+            connection.close()
+
+    def database(self) -> str:
+        """Make an empty database and return its name."""
+        name = f"t_{secrets.token_hex(6)}"
+        self.execute(f"CREATE DATABASE {name}")
+        return name
+
+    def _run(self, *command: str) -> None:
+        done = subprocess.run(
+            [*self._as_nobody, *command], cwd="/", check=False, capture_output=True, text=True
+        )
+        if done.returncode:
+            raise RuntimeError(f"{command[0]}:\n{done.stdout}{done.stderr}")
