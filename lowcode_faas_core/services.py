@@ -143,6 +143,7 @@ class Services:
         except Exception as error:  # as above
             return Readiness(ok=False, reasons=[*reasons, describe(error)])
         degraded = [] if self.logs is None else self.logs.degraded()
+        degraded += self.storage.degraded()
         return Readiness(ok=not reasons, reasons=reasons, degraded=degraded, sandboxes=sandboxes)
 
     def notes(self) -> list[str]:

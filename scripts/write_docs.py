@@ -42,7 +42,7 @@ def configuration() -> str:
         parts.append(
             f"## {cls.__name__.removesuffix('Settings')}\n\n{cls.__doc__}\n\n{table(infos([cls]))}"
         )
-    ours = {path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml")}
+    ours = {path.parent.name.replace("_", "-") for path in ROOT.glob("plugins/*/pyproject.toml")}
     seen: set[str] = set()
     for candidate in Catalogue.installed().candidates:
         folder = candidate.distribution.removeprefix("lowcode-faas-")

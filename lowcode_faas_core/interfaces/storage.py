@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from lowcode_faas_core.model import (
     Collection,
@@ -19,11 +20,20 @@ from lowcode_faas_core.model import (
 )
 from lowcode_faas_core.names import ancestors
 
-__all__ = ["SourceChecker", "Storage"]
+__all__ = ["Garbage", "SourceChecker", "Storage"]
 
 #: Returns what is wrong with the syntax of a source, in one line; ``None`` when nothing is, or when
 #: nobody can tell within 2 s. Never raises; may block that long.
 SourceChecker = Callable[[bytes, Language], str | None]
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """Something kept that nothing refers to; ``age_s`` in seconds."""
+
+    what: str
+    age_s: float
+    removed: bool
 
 
 class Storage(ABC):
@@ -187,6 +197,34 @@ class Storage(ABC):
         For backends whose sources people may edit past the API: what ``checker`` refuses must not
         become current. Called once, before the first use, and only where sandboxes can be had.
         """
+
+    def degraded(self) -> list[str]:
+        """**Optional (default: nothing).** Say what does not work now and stops no warm invocation.
+
+        Asked by ``/readyz``: answers within seconds, also when nothing else answers. Never raises.
+        """
+        return []
+
+    def migrate(self) -> list[str]:
+        """**Optional (default: nothing to do).** Bring the backend's schema up to date.
+
+        Returns what was done, one step each. The first use does the same; this is for operators
+        who want it done before a new release serves.
+        """
+        return []
+
+    def collect_garbage(self, *, min_age_s: float, remove: bool) -> Iterator[Garbage]:
+        """**Optional (default: there is none).** Find, and with ``remove`` delete, what no row needs.
+
+        Younger than ``min_age_s`` may be a deploy under way, and stays. What a row needs is never
+        touched, whatever is wrong with it.
+        """
+        del min_age_s, remove
+        return iter(())
+
+    def missing(self) -> Iterator[str]:
+        """**Optional (default: nothing).** Find rows whose bytes are gone, one sentence each."""
+        return iter(())
 
     @abstractmethod
     def check(self) -> None:

@@ -1,0 +1,32 @@
+"""Storage of lowcode-faas for several machines: records in PostgreSQL, sources in S3."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from lowcode_faas_core.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from lowcode_faas_core.interfaces.storage import Storage
+
+__all__ = ["lowcode_faas_settings", "lowcode_faas_storage"]
+
+
+@hookimpl
+def lowcode_faas_settings() -> Sequence[type[Any]]:
+    """Name the plugin's variables."""
+    from lowcode_faas_db_s3.settings import PostgresSettings, S3Settings
+
+    return [PostgresSettings, S3Settings]
+
+
+@hookimpl
+def lowcode_faas_storage(environ: Mapping[str, str]) -> Storage:
+    """Build the storage; a database that does not answer now is waited for by its first use."""
+    from lowcode_faas_core.settings import read_settings
+    from lowcode_faas_db_s3.settings import PostgresSettings, S3Settings
+    from lowcode_faas_db_s3.storage import DbS3Storage
+
+    postgres, s3 = read_settings(environ, PostgresSettings, S3Settings)
+    return DbS3Storage.open(postgres, s3)

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+from lowcode_faas_db_s3.settings import PostgresSettings, S3Settings
+from lowcode_faas_db_s3.storage import DbS3Storage
+
+from tests.services.fixtures import postgres_of, s3_of
+from tests.services.postgres import Postgres
+from tests.services.s3 import Rclone
+
+__all__ = ["Place", "place", "postgres_of", "s3_of"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """One empty database and bucket; picklable, so that other processes can open it."""
+
+    postgres: PostgresSettings
+    s3: S3Settings
+
+    def __call__(self) -> DbS3Storage:
+        return DbS3Storage.open(self.postgres, self.s3)
+
+
+@pytest.fixture
+def place(postgres_of: Callable[[int], Postgres], s3_of: Callable[[str], Rclone], request) -> Place:
+    """Return a place of its own on the servers a test names with ``pytest.mark.parametrize``."""
+    major, make, over_socket = getattr(request, "param", (16, "rclone", True))
+    postgres, s3 = postgres_of(major), s3_of(make)
+    dsn = postgres.dsn(postgres.database(), socket=over_socket)
+    return Place(
+        PostgresSettings(dsn=dsn),
+        S3Settings(
+            endpoint=s3.endpoint,
+            bucket=s3.bucket(),
+            access_key=s3.access_key,
+            secret_key=s3.secret_key,
+        ),
+    )
