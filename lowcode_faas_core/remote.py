@@ -45,11 +45,15 @@ from lowcode_faas_core.wire import (
     decode_problem,
     decode_result,
 )
+from lowcode_faas_core.worker_connections import connections
 
 __all__ = ["RemoteInvoker"]
 
 #: Times an invocation is offered again when it certainly did not start.
 RETRIES: Final = 2
+#: Pause before each of them, in seconds: a worker that restarts is back within moments, or another
+#: one behind the balancer is.
+PAUSE_S: Final = (0.05, 0.25)
 #: Longest wait for a connection, in seconds.
 CONNECT_S: Final = 3.0
 #: What the worker gets beyond the deadline: 2 s to confirm an end, and the way back, in seconds.
@@ -88,9 +92,7 @@ class RemoteInvoker(Invoker):
             VERSION_HEADER: str(API_VERSION),
             **({"Authorization": f"Bearer {token}"} if token else {}),
         }
-        self._http = urllib3.PoolManager(
-            num_pools=4, maxsize=admission.permits + 2, block=False, retries=False
-        )
+        self._http = connections(admission.permits + 2)
         self._chosen: dict[str, object] = {}
         self._draining = False
 
@@ -142,9 +144,13 @@ class RemoteInvoker(Invoker):
             for attempt in range(RETRIES + 1):
                 try:
                     return self._send(invocation)
-                except (RunnerUnavailable, Draining):
-                    if attempt == RETRIES or time.monotonic_ns() >= invocation.deadline_ns:
+                except (RunnerUnavailable, StorageUnavailable, Draining):
+                    if attempt == RETRIES or self._draining:
                         raise
+                    pause_ns = int(PAUSE_S[attempt] * 1e9)
+                    if time.monotonic_ns() + pause_ns >= invocation.deadline_ns:
+                        raise
+                    time.sleep(PAUSE_S[attempt])
             raise AssertionError  # the last attempt returns or raises
         finally:
             self._admission.leave()
@@ -194,23 +200,34 @@ class RemoteInvoker(Invoker):
             try:
                 result = decode_result(answer.data)
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                self._check_version(answer.headers)
+                # Whatever version it speaks: it said that the function ran.
                 raise WorkerLost(
                     f"the worker's answer to execution {invocation.execution_id} cannot be read"
+                    + self._skew(answer.headers)
                 ) from error
             # The input is not ours to trust either: a mixed-up answer must not reach a caller.
             if result.execution_id != invocation.execution_id:
                 raise WorkerLost("the worker answered for another execution")
             return result
-        self._check_version(answer.headers)
         try:
             problem = decode_problem(answer.data)
         except (msgspec.DecodeError, UnicodeDecodeError):
             problem = None
+        if problem is not None and problem.code == WorkerSkew.code:
+            raise WorkerSkew(problem.detail + self._skew(answer.headers))
+        if answer.status < 500:
+            self._check_version(answer.headers)
         if problem is None or not problem.code:
             if answer.status == 503:  # a balancer without a worker says no more than that
                 raise RunnerUnavailable("no worker is ready")
-            raise WorkerLost(f"the worker answered {answer.status} without saying why")
+            if answer.status == 504:  # a balancer that has waited long enough
+                raise WorkerTimeout(
+                    f"the worker did not answer; execution {invocation.execution_id} may have run"
+                )
+            raise WorkerLost(
+                f"the worker answered {answer.status} without saying why; execution "
+                f"{invocation.execution_id} may have run{self._skew(answer.headers)}"
+            )
         if problem.code == CapacityError.code:
             retry_after = answer.headers.get("Retry-After", "1")
             raise CapacityError(
@@ -230,9 +247,15 @@ class RemoteInvoker(Invoker):
         raise WorkerLost(f"the worker answered {answer.status} {problem.code}: {problem.detail}")
 
     def _check_version(self, headers: Mapping[str, str]) -> None:
+        if skew := self._skew(headers):
+            raise WorkerSkew(skew.removeprefix("; "))
+
+    @staticmethod
+    def _skew(headers: Mapping[str, str]) -> str:
         theirs = headers.get(VERSION_HEADER)
-        if theirs is not None and theirs != str(API_VERSION):
-            raise WorkerSkew(
-                f"the worker speaks version {theirs} of the internal API, this dispatcher "
-                f"{API_VERSION}; run the same release on both"
-            )
+        if theirs is None or theirs == str(API_VERSION):
+            return ""
+        return (
+            f"; the worker speaks version {theirs} of the internal API, this dispatcher "
+            f"{API_VERSION}; run the same release on both"
+        )

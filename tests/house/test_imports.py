@@ -19,7 +19,7 @@ ORDER = (
     "delivery sandbox logquery",
     "logs",
     "invoker",
-    "wire remote readiness startup",
+    "wire worker_connections remote readiness startup",
     "services",
     "api",
     "dispatcher worker",
