@@ -146,6 +146,18 @@ class ServerSettings:
         "WORKERS", _workers, "", "gunicorn workers; empty: the cores, at most 4."
     )
     threads: int = setting("THREADS", integer(3, 512), "16", "Threads of each gunicorn worker.")
+    drain_notice_s: float = setting(
+        "DRAIN_NOTICE_S",
+        decimal(0, 600),
+        "2",
+        "Seconds after SIGTERM in which /readyz is red and everything is still served.",
+    )
+    drain_timeout_s: float = setting(
+        "DRAIN_TIMEOUT_S",
+        decimal(1, 86_400),
+        "60",
+        "Seconds running invocations may take after that; then they end as cancelled.",
+    )
 
 
 @dataclass(frozen=True)

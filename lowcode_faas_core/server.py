@@ -6,16 +6,19 @@ workers then run what is installed now, not what the master loaded long ago.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib
 import logging
+import math
 import os
 import signal
 import socket
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +53,7 @@ class FaasWorker(IntakeWorker):
     """A gthread worker whose end is prompt: one quit is enough, further signals change nothing."""
 
     quitting = False
+    draining = False
 
     def waiting_invocations(self) -> int:
         """Ask the invoker."""
@@ -57,17 +61,49 @@ class FaasWorker(IntakeWorker):
         return 0 if services is None else int(services.invoker.waiting())
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        """Finish what runs, and cancel the rest while its callers can still be told.
+        """Turn ``/readyz`` red, go on serving until balancers know, then finish what runs.
 
-        At the graceful timeout itself the master sends SIGKILL: no caller would get an answer,
-        and what sandboxes have on disk would stay until the next start.
+        What still runs near the graceful timeout is cancelled while its callers can be told: at the
+        timeout itself the master sends SIGKILL, no caller would get an answer, and what sandboxes
+        have on disk would stay until the next start.
         """
-        if self.alive:
-            patience = self.cfg.graceful_timeout
-            timer = threading.Timer(patience - min(CANCEL_BEFORE_S, patience / 2), self.cancel_runs)
-            timer.daemon = True
-            timer.start()
-        super().handle_exit(sig, frame)
+        if not self.alive or self.draining:
+            return
+        self.draining = True
+        patience = self.cfg.graceful_timeout
+        cancel_s = patience - min(CANCEL_BEFORE_S, patience / 2)
+        self.after(cancel_s, self.cancel_runs)
+        app = getattr(self, "wsgi", None)
+        if app is None or self.master_listens():
+            super().handle_exit(sig, frame)
+            return
+        services = app.extensions[SERVICES]
+        services.draining = True
+        # gunicorn's own option may have set a shorter graceful timeout than ours.
+        notice = min(services.startup.server.drain_notice_s, max(0.0, cancel_s - 1))
+        self.after(notice, partial(super().handle_exit, sig, frame))
+
+    def after(self, seconds: float, do: Callable[[], None]) -> None:
+        """Call ``do`` in a thread of its own, unless the process has ended by then."""
+        timer = threading.Timer(seconds, do)
+        timer.daemon = True
+        timer.start()
+
+    def master_listens(self) -> bool:
+        """Tell a reload, after which others serve, from the end of the service.
+
+        The master closes its listeners before it tells its workers to stop, and keeps them open
+        over a reload.
+        """
+        ours = {f"socket:[{os.fstat(listener.fileno()).st_ino}]" for listener in self.sockets}
+        try:
+            for link in Path(f"/proc/{self.ppid}/fd").iterdir():
+                with contextlib.suppress(FileNotFoundError):
+                    if str(link.readlink()) in ours:
+                        return True
+        except OSError:
+            return True  # the master is gone or not ours to look at: nobody waits for a notice
+        return False
 
     def cancel_runs(self) -> None:
         """Close the services: running invocations are answered as cancelled, waiting ones refused."""
@@ -156,7 +192,9 @@ def gunicorn_settings(server: ServerSettings, role: ProcessRole) -> dict[str, An
         # An idle connection ends here last: the dispatcher closes its own after 30 s, so that no
         # request is sent into a connection that this side is closing.
         "keepalive": 75,
-        "graceful_timeout": 30,
+        "graceful_timeout": math.ceil(
+            server.drain_notice_s + server.drain_timeout_s + CANCEL_BEFORE_S
+        ),
         # The limit on names is the application's to report, with a problem document.
         "limit_request_line": 8190,
         # Heartbeats are a file's times: on a disk, a slow fsync of someone else stops them.
@@ -182,6 +220,8 @@ def start_lines(server: ServerSettings, pool: PoolSettings, role: ProcessRole) -
         f"lowcode-faas {__version__} {role} on {host}:{port}",
         f"{server.workers} workers x ({server.threads} - 2) threads: "
         f"{server.workers * places} invocations at a time",
+        f"on SIGTERM: not ready but serving for {server.drain_notice_s:g} s, then up to "
+        f"{server.drain_timeout_s:g} s for what runs",
     ]
     if role is ProcessRole.WORKER or not server.worker_url:
         lines.append(

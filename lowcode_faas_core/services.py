@@ -54,6 +54,8 @@ class Services:
     launcher: Launcher | None
     #: Closes everything, the newest first.
     opened: contextlib.ExitStack
+    #: Set when the process was told to end: it is not ready, and still serves.
+    draining: bool = False
 
     @classmethod
     def build(
@@ -130,7 +132,7 @@ class Services:
 
     def ready(self) -> Readiness:
         """Tell whether invocations can be taken now; never raises."""
-        reasons = []
+        reasons = ["the service is shutting down"] if self.draining else []
         for check in (self.storage.check, self.invoker.check):
             try:
                 check()
