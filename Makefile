@@ -16,7 +16,7 @@ METADATA := setup.cfg pyproject.toml $(PLUGINS) Makefile
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check soak docs clean
+.PHONY: help run test check soak rolling docs clean
 
 help:  ## Show the tasks
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(firstword $(MAKEFILE_LIST)) | \
@@ -37,6 +37,9 @@ check: $(VENV)/.dev  ## Lint, types, house rules, the tests of the JavaScript si
 
 soak: $(VENV)/.dev  ## Ten minutes of hostile functions and kills; SOAK_SECONDS, SOAK_SEED
 	@$(BIN)/python tests/soak/soak.py
+
+rolling: $(VENV)/.dev  ## Restart two workers behind HAProxy under 10,000 requests
+	@ROLLING_REQUESTS=$${ROLLING_REQUESTS:-10000} $(BIN)/python -m pytest -s tests/integration/test_balancer.py
 
 docs: $(VENV)/.run  ## Write the generated pages of docs/
 	@$(BIN)/python scripts/write_docs.py

@@ -261,8 +261,9 @@ def serve(start: Callable[..., Service], tmp_path: Path) -> Callable[..., Servic
     """Start a role on loopback with ``files`` and ``process``, and wait until it is ready."""
 
     def run(role: str = "dispatcher", **variables: str) -> Service:
-        port = _free_port()
         listen = "WORKER_LISTEN" if role == "worker" else "LISTEN"
+        given = variables.get(listen)
+        port = int(given.rpartition(":")[2]) if given else _free_port()
         service = start(
             COMMAND,
             role,

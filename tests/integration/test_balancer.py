@@ -1,0 +1,127 @@
+"""Workers behind the shipped HAProxy configuration: restarted one by one, nobody notices."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import urllib3
+
+ROOT = Path(__file__).resolve().parents[2]
+CALLERS = 24
+#: Requests to serve before it ends; ``make rolling`` asks for more than the suite has time for.
+REQUESTS = int(os.environ.get("ROLLING_REQUESTS", "0"))
+Serve = Callable[..., Any]
+Poll = Callable[..., Any]
+
+REPORT = (
+    "export const handler = async (input, { executionId }) => { console.log(`ran ${executionId}.`);"
+    " await new Promise((done) => setTimeout(done, 100)); return { ok: true, data: null }; };"
+)
+
+
+@pytest.fixture(scope="module")
+def haproxy() -> str:
+    """Return the program; continuous integration installs it."""
+    if not shutil.which("haproxy") and os.environ.get("CI") and os.geteuid() == 0:
+        subprocess.run(("apt-get", "update", "-q"), check=True)
+        install = ("apt-get", "-o", "DPkg::Lock::Timeout=300", "install", "-y", "-q", "haproxy")
+        subprocess.run([*install, "--no-install-recommends"], check=True)
+    found = shutil.which("haproxy")
+    if found is None:
+        assert not os.environ.get("CI"), "haproxy is not installed"
+        pytest.skip("haproxy is not installed")
+    return found
+
+
+@pytest.fixture
+def balance(haproxy: str, free_port: Callable[[], int]) -> Iterator[Callable[..., str]]:
+    """Start the balancer before two addresses, and return its own."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def run(first: str, second: str) -> str:
+        listen = f"127.0.0.1:{free_port()}"
+        environ = {
+            **os.environ,
+            "LOWCODE_FAAS_BALANCER_LISTEN": listen,
+            "LOWCODE_FAAS_WORKER1": first,
+            "LOWCODE_FAAS_WORKER2": second,
+        }
+        config = str(ROOT / "conf" / "haproxy" / "haproxy.cfg")
+        started.append(subprocess.Popen([haproxy, "-db", "-f", config], env=environ))
+        return f"http://{listen}"
+
+    yield run
+    for process in started:
+        process.kill()
+        process.wait(10)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_rolling_restart_fails_no_request(serve: Serve, poll: Poll, balance: Any) -> None:
+    workers = [serve("worker", WORKERS="1", THREADS="40", DRAIN_NOTICE_S="2") for _ in range(2)]
+    url = balance(*(urlsplit(worker.url).netloc for worker in workers))
+    service = serve(WORKERS="1", THREADS="40", WORKER_URL=url)
+    for number in range(4):
+        service.deploy(f"report{number}", REPORT)
+    wrong: list[object] = []
+    done: list[str] = []
+    in_flight = 0
+    lock = threading.Lock()
+    stop = threading.Event()
+
+    def ask(number: int) -> None:
+        nonlocal in_flight
+        with urllib3.PoolManager(retries=False, timeout=60) as http:
+            while not stop.is_set():
+                with lock:
+                    in_flight += 1
+                target = f"{service.url}/functions/report{number % 4}/invoke"
+                answer = http.request("POST", target, json={"input": {}})
+                with lock:
+                    in_flight -= 1
+                if answer.status == 200 and answer.json()["status"] == "succeeded":
+                    done.append(answer.json()["execution_id"])
+                else:
+                    wrong.append(answer.data)
+
+    threads = [threading.Thread(target=ask, args=(n,), daemon=True) for n in range(CALLERS)]
+    for thread in threads:
+        thread.start()
+    ended = []
+    try:
+        poll("all are warm", lambda: len(done) > 100, 30)
+        for index, worker in enumerate(workers):
+            poll("enough is in flight", lambda: in_flight > 16)
+            everyone = worker.family()
+            worker.process.send_signal(signal.SIGTERM)
+            assert worker.process.wait(30) == 0
+            poll("all are gone", lambda them=everyone: not [s for s in them if s.lives()], 5)
+            ended.append(worker)
+            listen = urlsplit(worker.url).netloc
+            workers[index] = serve("worker", WORKERS="1", THREADS="40", WORKER_LISTEN=listen)
+            time.sleep(2)  # the balancer sees it
+            half = REQUESTS * (index + 1) // 2
+            poll("enough were served", lambda half=half: len(done) >= half, 300)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(60)
+    assert wrong == []
+    texts = "".join(worker.text() for worker in (*ended, *workers))
+    ran = Counter(re.findall(r"ran ([\w-]+)\.", texts))
+    print(f"{len(done)} requests, {len(ran)} executions")
+    assert max(ran.values()) == 1
+    assert set(done) == set(ran)
