@@ -38,6 +38,9 @@ from lowcode_faas_core.readiness import Readiness
 from lowcode_faas_core.services import SERVICES
 from lowcode_faas_core.testing.memory_storage import MemoryStorage
 from lowcode_faas_core.testing.stub_invoker import StubCall, StubInvoker
+from tests.services.fixtures import db_s3_environ, postgres_of, s3_of
+
+__all__ = ["db_s3_environ", "postgres_of", "s3_of"]
 
 #: Sources, and for the stubs what they do.
 ECHO = "export const handler = (input) => ({ok: true, data: {input, env: {...process.env}}});\n"
@@ -306,6 +309,13 @@ def process_setup(tmp_path: Path, description: Description) -> Iterator[Api]:
 
 
 @contextmanager
+def db_s3_setup(environ: Mapping[str, str], description: Description) -> Iterator[Api]:
+    """Yield the same over PostgreSQL and S3."""
+    with _closing(dispatcher.create_app(environ)) as app:
+        yield Api(wsgi_sender(app), description)
+
+
+@contextmanager
 def worker_setup(tmp_path: Path, description: Description) -> Iterator[Api]:
     """Yield a dispatcher that sends every invocation to a worker by HTTP."""
     environ = _environ(tmp_path)
@@ -342,8 +352,13 @@ def description() -> Description:
     return Description()
 
 
-@pytest.fixture(params=list(SETUPS))
+@pytest.fixture(params=[*SETUPS, "db_s3"])
 def api(request: pytest.FixtureRequest, tmp_path: Path, description: Description) -> Iterator[Api]:
+    if request.param == "db_s3":
+        given = request.getfixturevalue("db_s3_environ")
+        with db_s3_setup({**_environ(tmp_path), **given}, description) as built:
+            yield built
+        return
     with SETUPS[request.param](tmp_path, description) as built:
         yield built
 

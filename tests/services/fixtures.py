@@ -17,7 +17,7 @@ import pytest
 from tests.services.postgres import Absent, Postgres
 from tests.services.s3 import Rclone
 
-__all__ = ["postgres_of", "s3_of", "server_folder"]
+__all__ = ["db_s3_environ", "postgres_of", "s3_of", "server_folder"]
 
 T = TypeVar("T")
 
@@ -73,3 +73,19 @@ def s3_of() -> Iterator[Callable[[str], Rclone]]:
             return started[make]
 
         yield server
+
+
+@pytest.fixture
+def db_s3_environ(
+    postgres_of: Callable[[int], Postgres], s3_of: Callable[[str], Rclone]
+) -> dict[str, str]:
+    """Return the variables of the storage ``db_s3`` over an empty database and bucket."""
+    postgres, s3 = postgres_of(16), s3_of("rclone")
+    return {
+        "LOWCODE_FAAS_STORAGE": "db_s3",
+        "LOWCODE_FAAS_POSTGRES_DSN": postgres.dsn(postgres.database()),
+        "LOWCODE_FAAS_S3_ENDPOINT": s3.endpoint,
+        "LOWCODE_FAAS_S3_BUCKET": s3.bucket(),
+        "LOWCODE_FAAS_S3_ACCESS_KEY": s3.access_key,
+        "LOWCODE_FAAS_S3_SECRET_KEY": s3.secret_key,
+    }
