@@ -69,9 +69,12 @@ def _copied(found: Path, folder: Path) -> Path:
 
 
 class Postgres:
-    """One server in a folder of its own, reached by TCP and by a socket."""
+    """One server in a folder of its own, reached by TCP and by a socket.
 
-    def __init__(self, folder: Path, major: int = 16) -> None:
+    ``copy_of``: a standby of that one, which runs.
+    """
+
+    def __init__(self, folder: Path, major: int = 16, copy_of: Postgres | None = None) -> None:
         self.folder = folder
         self.port = free_port()
         found = binaries(major)
@@ -84,11 +87,18 @@ class Postgres:
                 # A checkout below a folder of root's alone can be read by nobody else.
                 found = _copied(found, folder)
         self._data = folder / "data"
-        self._run(
-            str(found / "initdb"),
-            *("--pgdata", str(self._data), "--username", "faas", "--auth", "trust"),
-            *("--encoding", "UTF8", "--locale", "C.UTF-8", "--no-sync"),
-        )
+        if copy_of is None:
+            self._run(
+                str(found / "initdb"),
+                *("--pgdata", str(self._data), "--username", "faas", "--auth", "trust"),
+                *("--encoding", "UTF8", "--locale", "C.UTF-8", "--no-sync"),
+            )
+        else:
+            self._run(
+                str(found / "pg_basebackup"),
+                *("--pgdata", str(self._data), "--write-recovery-conf", "--no-sync"),
+                *("--checkpoint", "fast", "--dbname", copy_of.dsn()),
+            )
         lines = [*_SETTINGS, f"port = {self.port}", f"unix_socket_directories = '{folder}'"]
         with (self._data / "postgresql.conf").open("a") as settings:
             settings.write("\n".join(lines) + "\n")

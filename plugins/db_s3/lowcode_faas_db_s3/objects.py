@@ -27,7 +27,7 @@ __all__ = ["Bucket", "NoSuchObject", "StoredObject"]
 CONNECT_S: Final = 2.0
 READ_S: Final = 5.0
 #: Requests are tried so often at most, with a growing pause; a PUT of the same bytes is safe.
-ATTEMPTS: Final = 3
+ATTEMPTS: Final = 2
 #: Seconds for which the answer to "is the bucket there" is taken to hold.
 PROBE_S: Final = 5.0
 _FOLDER: Final = "deployments/"
