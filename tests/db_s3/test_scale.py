@@ -34,7 +34,7 @@ ASKED = {
     "functions of a collection": (queries.FUNCTIONS, ("c7", "f2", 6)),
     "versions": (queries.VERSIONS, ("c7", "f3", 9, 6)),
     "function": (queries.FUNCTION, ("c7", "f3")),
-    "collections": (queries.COLLECTIONS, ("c3", "", queries.like_prefix(""), 11)),
+    "collections": (queries.COLLECTIONS, ("c3", "", queries.like_prefix(""), 6)),
 }
 
 
