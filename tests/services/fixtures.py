@@ -16,6 +16,7 @@ import pytest
 
 from tests.services.postgres import Absent, Postgres
 from tests.services.s3 import Rclone
+from tests.services.swift import Swift
 
 __all__ = ["db_s3_environ", "postgres_of", "s3_of", "server_folder"]
 
@@ -59,16 +60,22 @@ def postgres_of() -> Iterator[Callable[[int], Postgres]]:
 
 
 @pytest.fixture(scope="session")
-def s3_of() -> Iterator[Callable[[str], Rclone]]:
-    """Return the running S3 server of a make, started at its first use."""
-    started: dict[str, Rclone] = {}
+def s3_of() -> Iterator[Callable[[str], Rclone | Swift]]:
+    """Return the running S3 server of a make, ``rclone`` or ``swift``, started at its first use."""
+    started: dict[str, Rclone | Swift] = {}
     with ExitStack() as stack:
 
-        def server(make: str = "rclone") -> Rclone:
+        def server(make: str = "rclone") -> Rclone | Swift:
             if make not in started:
-                made = had(lambda: Rclone(server_folder(stack, make)))
-                stack.callback(made.server.stop)
-                made.server.start()
+                made: Rclone | Swift
+                if make == "swift":
+                    # Not in memory: Swift keeps what it knows of an object in extended attributes.
+                    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="faas-")))
+                    made = had(lambda: Swift(folder))
+                else:
+                    made = had(lambda: Rclone(server_folder(stack, make)))
+                stack.callback(made.stop)
+                made.start()
                 started[make] = made
             return started[make]
 
@@ -77,7 +84,7 @@ def s3_of() -> Iterator[Callable[[str], Rclone]]:
 
 @pytest.fixture
 def db_s3_environ(
-    postgres_of: Callable[[int], Postgres], s3_of: Callable[[str], Rclone]
+    postgres_of: Callable[[int], Postgres], s3_of: Callable[[str], Rclone | Swift]
 ) -> dict[str, str]:
     """Return the variables of the storage ``db_s3`` over an empty database and bucket."""
     postgres, s3 = postgres_of(16), s3_of("rclone")

@@ -45,6 +45,14 @@ class Rclone:
         )
         (folder / "rclone.conf").touch()
 
+    def start(self) -> None:
+        """Start it."""
+        self.server.start()
+
+    def stop(self) -> None:
+        """End it."""
+        self.server.stop()
+
     def answers(self) -> bool:
         """Tell whether somebody listens."""
         try:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -10,6 +11,7 @@ from lowcode_faas_db_s3.storage import DbS3Storage
 from tests.services.fixtures import postgres_of, s3_of
 from tests.services.postgres import Postgres
 from tests.services.s3 import Rclone
+from tests.services.swift import Swift
 
 __all__ = ["Place", "place", "postgres_of", "s3_of"]
 
@@ -26,12 +28,14 @@ class Place:
 
 
 @pytest.fixture
-def place(postgres_of: Callable[[int], Postgres], s3_of: Callable[[str], Rclone], request) -> Place:
+def place(
+    postgres_of: Callable[[int], Postgres], s3_of: Callable[[str], Rclone | Swift], request
+) -> Iterator[Place]:
     """Return a place of its own on the servers a test names with ``pytest.mark.parametrize``."""
     major, make, over_socket = getattr(request, "param", (16, "rclone", True))
     postgres, s3 = postgres_of(major), s3_of(make)
     dsn = postgres.dsn(postgres.database(), socket=over_socket)
-    return Place(
+    yield Place(
         PostgresSettings(dsn=dsn),
         S3Settings(
             endpoint=s3.endpoint,
@@ -40,3 +44,5 @@ def place(postgres_of: Callable[[int], Postgres], s3_of: Callable[[str], Rclone]
             secret_key=s3.secret_key,
         ),
     )
+    # A client of S3 is a hundred thousand objects in cycles: kept, they slow down what follows.
+    gc.collect()

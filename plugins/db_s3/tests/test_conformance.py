@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
+from lowcode_faas_db_s3.objects import Bucket
 
 from lowcode_faas_core.interfaces.storage import Storage
 from lowcode_faas_core.model import Deployment
@@ -12,8 +12,8 @@ from lowcode_faas_core.testing.storage_contract import StorageContract
 
 @pytest.mark.parametrize(
     "place",
-    [(16, "rclone", True), (15, "rclone", False)],
-    ids=["postgres16-socket-rclone", "postgres15-tcp-rclone"],
+    [(16, "rclone", True), (15, "swift", False)],
+    ids=["postgres16-socket-rclone", "postgres15-tcp-swift"],
     indirect=True,
 )
 class TestDbS3Storage(StorageContract):
@@ -38,13 +38,18 @@ class TestDbS3Storage(StorageContract):
         return make_storage()
 
     @pytest.fixture
-    def damage(self, place, s3_of) -> Callable[[Deployment], None]:
+    def damage(self, place) -> Callable[[Deployment], None]:
         def spoil(deployment: Deployment) -> None:
-            bucket: Path = s3_of("rclone").buckets / place.s3.bucket
-            [kept] = bucket.rglob(f"{deployment.deployment_id}.*")
-            kept.write_bytes(b"x" * deployment.size)
+            bucket = Bucket(place.s3)
+            key = bucket.key_for(deployment.deployment_id, deployment.language.suffix)
+            bucket.put(key, b"x" * deployment.size)
+            bucket.close()
 
         return spoil
+
+    @pytest.fixture
+    def turn_s(self) -> float:
+        return 0.0005
 
     @pytest.fixture
     def keeps_two(self, place) -> None:
