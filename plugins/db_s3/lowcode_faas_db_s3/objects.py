@@ -21,7 +21,7 @@ import botocore.exceptions
 from lowcode_faas_core.errors import StorageFull, StorageUnavailable
 from lowcode_faas_db_s3.settings import S3Settings
 
-__all__ = ["Bucket", "NoSuchObject", "StoredObject"]
+__all__ = ["READ_S", "Bucket", "NoSuchObject", "StoredObject"]
 
 #: Seconds for a connection to S3, and for each silence in an answer.
 CONNECT_S: Final = 2.0
@@ -51,7 +51,7 @@ class Bucket:
     Every method raises ``StorageUnavailable`` when S3 refuses or does not answer.
     """
 
-    def __init__(self, settings: S3Settings) -> None:
+    def __init__(self, settings: S3Settings, *, read_s: float = READ_S) -> None:
         self._name = settings.bucket
         self._prefix = settings.prefix
         self._pid = os.getpid()
@@ -65,7 +65,7 @@ class Bucket:
             config=botocore.config.Config(
                 signature_version="s3v4",
                 connect_timeout=CONNECT_S,
-                read_timeout=READ_S,
+                read_timeout=read_s,
                 retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
                 # Compatible servers of several makes know no trailing checksums.
                 request_checksum_calculation="when_required",

@@ -21,7 +21,7 @@ import psycopg2.extensions
 
 from lowcode_faas_core.errors import FaasError, StorageUnavailable
 
-__all__ = ["Pool", "is_broken", "unavailable"]
+__all__ = ["SILENCE_S", "Pool", "is_broken", "unavailable"]
 
 #: Seconds that a caller waits for a connection; then it is told to come back.
 WAIT_S: Final = 2.0
@@ -66,7 +66,15 @@ class Pool:
     ``prepare`` is called with the first connection before anybody gets one, again until it returns.
     """
 
-    def __init__(self, dsn: str, size: int, prepare: Callable[[Any], object]) -> None:
+    def __init__(
+        self,
+        dsn: str,
+        size: int,
+        prepare: Callable[[Any], object],
+        *,
+        silence_s: float = SILENCE_S,
+    ) -> None:
+        self._silence_s = silence_s
         given = psycopg2.extensions.parse_dsn(dsn)
         self._parameters: dict[str, Any] = {**_DEFAULTS, **given}
         self._prepare = prepare
@@ -74,7 +82,7 @@ class Pool:
         self._preparing = threading.Lock()
         self._places = threading.BoundedSemaphore(size)
         self._idle: deque[Any] = deque()
-        #: Connections in use, by identity: when the use began, ``time.monotonic``.
+        #: Connections in use, by identity, and until when: ``time.monotonic``.
         self._used: dict[int, tuple[Any, float]] = {}
         self._lock = threading.Lock()
         self._pid = os.getpid()
@@ -82,7 +90,7 @@ class Pool:
         self._watcher: threading.Thread | None = None
 
     @contextlib.contextmanager
-    def connection(self, *, silence_s: float = SILENCE_S) -> Iterator[Any]:
+    def connection(self, *, silence_s: float | None = None) -> Iterator[Any]:
         """Lend a connection; it is kept only when the block ends with it unharmed and idle.
 
         :raises StorageUnavailable: when none can be had in time.
@@ -93,7 +101,8 @@ class Pool:
         try:
             connection = self._take()
             with self._lock:
-                self._used[id(connection)] = (connection, time.monotonic() + silence_s)
+                patience = self._silence_s if silence_s is None else silence_s
+                self._used[id(connection)] = (connection, time.monotonic() + patience)
             unharmed = False
             try:
                 yield connection

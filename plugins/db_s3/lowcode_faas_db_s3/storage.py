@@ -42,8 +42,8 @@ from lowcode_faas_db_s3 import queries
 from lowcode_faas_db_s3.deploys import Deploys, Step
 from lowcode_faas_db_s3.garbage import collect_garbage, missing
 from lowcode_faas_db_s3.migrations import SchemaTooNew, migrate
-from lowcode_faas_db_s3.objects import Bucket, NoSuchObject
-from lowcode_faas_db_s3.pool import Pool
+from lowcode_faas_db_s3.objects import READ_S, Bucket, NoSuchObject
+from lowcode_faas_db_s3.pool import SILENCE_S, Pool
 from lowcode_faas_db_s3.settings import PostgresSettings, S3Settings
 from lowcode_faas_db_s3.transactions import write
 
@@ -57,15 +57,24 @@ class DbS3Storage(Storage):
     """Every version is kept until its function is deleted; see the package's README."""
 
     def __init__(
-        self, postgres: PostgresSettings, s3: S3Settings, *, step: Step = lambda _point: None
+        self,
+        postgres: PostgresSettings,
+        s3: S3Settings,
+        *,
+        step: Step = lambda _point: None,
+        silence_s: float = SILENCE_S,
+        read_s: float = READ_S,
     ) -> None:
         postgres.require()
         s3.require()
         self._migrated: list[str] = []
         self._pool = Pool(
-            postgres.dsn, postgres.pool, lambda found: self._migrated.extend(migrate(found))
+            postgres.dsn,
+            postgres.pool,
+            lambda found: self._migrated.extend(migrate(found)),
+            silence_s=silence_s,
         )
-        self._bucket = Bucket(s3)
+        self._bucket = Bucket(s3, read_s=read_s)
         self._deploys = Deploys(self._pool, self._bucket, step)
 
     @classmethod
