@@ -16,11 +16,11 @@ METADATA := setup.cfg pyproject.toml $(PLUGINS) Makefile
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check soak rolling docs clean
+.PHONY: help run test check soak rolling history dev-services docs clean
 
 help:  ## Show the tasks
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(firstword $(MAKEFILE_LIST)) | \
-		while IFS=: read -r task text; do printf '  make %-8s%s\n' "$$task" "$$text"; done
+		while IFS=: read -r task text; do printf '  make %-14s%s\n' "$$task" "$$text"; done
 
 run: $(VENV)/.run  ## Serve on 127.0.0.1:8080 with the examples deployed, until Ctrl-C
 	@exec $(BIN)/python scripts/run_service.py
@@ -40,6 +40,12 @@ soak: $(VENV)/.dev  ## Ten minutes of hostile functions and kills; SOAK_SECONDS,
 
 rolling: $(VENV)/.dev  ## Restart two workers behind HAProxy under 10,000 requests
 	@ROLLING_REQUESTS=$${ROLLING_REQUESTS:-10000} $(BIN)/python -m pytest -s tests/integration/test_balancer.py
+
+history: $(VENV)/.dev  ## A minute of db_s3 beside servers that fail; HISTORY_SECONDS, HISTORY_SEED
+	@HISTORY_SECONDS=$${HISTORY_SECONDS:-75} $(BIN)/python -m pytest --quiet -s --timeout 1800 tests/history
+
+dev-services: $(VENV)/.dev  ## PostgreSQL and S3 for db_s3, until Ctrl-C; prints the variables
+	@exec $(BIN)/python -m tests.services.dev
 
 docs: $(VENV)/.run  ## Write the generated pages of docs/
 	@$(BIN)/python scripts/write_docs.py
