@@ -41,8 +41,8 @@ soak: $(VENV)/.dev  ## Ten minutes of hostile functions and kills; SOAK_SECONDS,
 rolling: $(VENV)/.dev  ## Restart two workers behind HAProxy under 10,000 requests
 	@ROLLING_REQUESTS=$${ROLLING_REQUESTS:-10000} $(BIN)/python -m pytest -s tests/integration/test_balancer.py
 
-history: $(VENV)/.dev  ## A minute of db_s3 beside servers that fail; HISTORY_SECONDS, HISTORY_SEED
-	@HISTORY_SECONDS=$${HISTORY_SECONDS:-75} $(BIN)/python -m pytest --quiet -s --timeout 1800 tests/history
+history: $(VENV)/.dev  ## Two minutes of db_s3 beside servers that fail; HISTORY_SECONDS, HISTORY_SEED
+	@HISTORY_SECONDS=$${HISTORY_SECONDS:-120} $(BIN)/python -m pytest --quiet -s --timeout 1800 tests/history
 
 dev-services: $(VENV)/.dev  ## PostgreSQL and S3 for db_s3, until Ctrl-C; prints the variables
 	@exec $(BIN)/python -m tests.services.dev

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import psycopg2
+import psycopg2.extensions
 
 from tests.services.processes import WITH_ME, Server, free_port
 
-__all__ = ["VERSIONS", "Absent", "Postgres", "binaries"]
+__all__ = ["Absent", "GivenPostgres", "Postgres", "binaries"]
 
-VERSIONS = (16, 15)
 #: Who runs it where the tests are root: PostgreSQL refuses to.
 _NOBODY = ["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups"]
 _SETTINGS = (
@@ -68,7 +68,36 @@ def _copied(found: Path, folder: Path) -> Path:
     return folder / "pgserver" / "pginstall" / "bin"
 
 
-class Postgres:
+class GivenPostgres:
+    """A server that somebody else runs: databases are made in it, nothing else is touched."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+
+    def dsn(self, database: str = "", *, socket: bool = False) -> str:
+        """Return how a database is reached; by socket where the given address is one."""
+        del socket
+        return psycopg2.extensions.make_dsn(self._dsn, **({"dbname": database} if database else {}))
+
+    def execute(self, statement: str, database: str = "") -> list[Any]:
+        """Run one statement outside a transaction."""
+        connection = psycopg2.connect(self.dsn(database), connect_timeout=5)
+        try:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute(statement)
+                return cursor.fetchall() if cursor.description else []
+        finally:
+            connection.close()
+
+    def database(self) -> str:
+        """Make an empty database and return its name."""
+        name = f"t_{secrets.token_hex(6)}"
+        self.execute(f"CREATE DATABASE {name}")
+        return name
+
+
+class Postgres(GivenPostgres):
     """One server in a folder of its own, reached by TCP and by a socket.
 
     ``copy_of``: a standby of that one, which runs.
@@ -122,23 +151,6 @@ class Postgres:
         except psycopg2.OperationalError:
             return False
         return True
-
-    def execute(self, statement: str, database: str = "postgres") -> list[Any]:
-        """Run one statement outside a transaction."""
-        connection = psycopg2.connect(self.dsn(database), connect_timeout=5)
-        try:
-            connection.autocommit = True
-            with connection.cursor() as cursor:
-                cursor.execute(statement)
-                return cursor.fetchall() if cursor.description else []
-        finally:
-            connection.close()
-
-    def database(self) -> str:
-        """Make an empty database and return its name."""
-        name = f"t_{secrets.token_hex(6)}"
-        self.execute(f"CREATE DATABASE {name}")
-        return name
 
     def _run(self, *command: str) -> None:
         done = subprocess.run(

@@ -9,7 +9,7 @@ from lowcode_faas_db_s3.settings import PostgresSettings, S3Settings
 from lowcode_faas_db_s3.storage import DbS3Storage
 
 from tests.services.fixtures import postgres_of, s3_of
-from tests.services.postgres import Postgres
+from tests.services.postgres import GivenPostgres
 from tests.services.s3 import Rclone
 from tests.services.swift import Swift
 
@@ -29,7 +29,7 @@ class Place:
 
 @pytest.fixture
 def place(
-    postgres_of: Callable[[int], Postgres], s3_of: Callable[[str], Rclone | Swift], request
+    postgres_of: Callable[[int], GivenPostgres], s3_of: Callable[[str], Rclone | Swift], request
 ) -> Iterator[Place]:
     """Return a place of its own on the servers a test names with ``pytest.mark.parametrize``."""
     major, make, over_socket = getattr(request, "param", (16, "rclone", True))

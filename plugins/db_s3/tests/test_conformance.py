@@ -12,8 +12,8 @@ from lowcode_faas_core.testing.storage_contract import StorageContract
 
 @pytest.mark.parametrize(
     "place",
-    [(16, "rclone", True), (15, "swift", False)],
-    ids=["postgres16-socket-rclone", "postgres15-tcp-swift"],
+    [(16, "rclone", True), (15, "swift", False), (16, "swift", False), (15, "rclone", True)],
+    ids=["16-socket-rclone", "15-tcp-swift", "16-tcp-swift", "15-socket-rclone"],
     indirect=True,
 )
 class TestDbS3Storage(StorageContract):
