@@ -116,6 +116,11 @@ def violations(history: Iterable[Operation], storage: Storage) -> list[str]:
             for version, (row, source) in rows.items()
             if source not in written and row.restored_from is None
         ]
+        found += [
+            f"restored other bytes: {ref} version {version}"
+            for version, (row, source) in rows.items()
+            if row.restored_from in rows and source != rows[row.restored_from][1]
+        ]
         found += _out_of_order(
             [op for op in history if op.ref == ref and op.fate == "ok" and op.row is not None]
         )

@@ -1,4 +1,4 @@
-"""The checker notices: three storages, each with a bug of its own."""
+"""The checker notices: storages, each with a bug of its own."""
 
 from __future__ import annotations
 
@@ -46,6 +46,37 @@ class Lying(MemoryStorage):
         return outcome
 
 
+class Reusing(MemoryStorage):
+    """Now and then a deploy takes the place of the version before, which was answered."""
+
+    def _append(self, function, row, source):
+        if len(function.rows) > 1 and random.random() < 0.05:
+            function.rows.pop()
+        return super()._append(function, row, source)
+
+
+class Swapping(MemoryStorage):
+    """Now and then a version keeps the bytes of the one before, with their hash."""
+
+    def _append(self, function, row, source):
+        if function.rows and random.random() < 0.05:
+            before = function.current
+            source = self.sources[before.deployment_id]
+            row = msgspec.structs.replace(row, sha256=before.sha256, size=before.size)
+        return super()._append(function, row, source)
+
+
+class Restoring(MemoryStorage):
+    """A rollback restores the newest bytes, not the ones asked for."""
+
+    def _append(self, function, row, source):
+        if row.restored_from is not None:
+            newest = function.current
+            source = self.sources[newest.deployment_id]
+            row = msgspec.structs.replace(row, sha256=newest.sha256, size=newest.size)
+        return super()._append(function, row, source)
+
+
 def test_a_sound_storage_shows_nothing():
     storage = MemoryStorage()
     history = run_clients(storage, seed=1, seconds=0.5, pause_s=0.002)
@@ -55,7 +86,14 @@ def test_a_sound_storage_shows_nothing():
 
 @pytest.mark.parametrize(
     ("storage", "said"),
-    [(Losing, "lost"), (Stale, "read version"), (Lying, "though it failed")],
+    [
+        (Losing, "lost"),
+        (Stale, "read version"),
+        (Lying, "though it failed"),
+        (Reusing, "given twice"),
+        (Swapping, "other bytes"),
+        (Restoring, "restored"),
+    ],
 )
 def test_a_bug_is_noticed(storage, said):
     made = storage()
