@@ -113,10 +113,19 @@ def _hurt(servers, chance, until):
 
 
 def _bitten(history, faults):
-    """Count the faults during which a request that overlaps them failed by the platform."""
-    failed = [op for op in history if op.fate != "ok" and not op.error.endswith("not_found")]
-    return Counter(
-        kind
-        for kind, began, ended in faults
-        if any(op.began < ended and op.ended > began for op in failed)
-    )
+    """Count the faults that made a request fail by the platform which overlaps no other fault.
+
+    A request that spans two would let a harmless fault count for the next one's work.
+    """
+    bites: set[int] = set()
+    for op in history:
+        if op.fate == "ok" or op.error.endswith("not_found"):
+            continue
+        met = [
+            number
+            for number, (_, began, ended) in enumerate(faults)
+            if op.began < ended and op.ended > began
+        ]
+        if len(met) == 1:
+            bites.update(met)
+    return Counter(faults[number][0] for number in bites)
