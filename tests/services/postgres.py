@@ -139,10 +139,10 @@ class Postgres(GivenPostgres):
             stop=signal.SIGINT,
         )
 
-    def dsn(self, database: str = "postgres", *, socket: bool = False) -> str:
+    def dsn(self, database: str = "", *, socket: bool = False) -> str:
         """Return how a database is reached."""
         host = str(self.folder) if socket else "127.0.0.1"
-        return f"host={host} port={self.port} user=faas dbname={database}"
+        return f"host={host} port={self.port} user=faas dbname={database or 'postgres'}"
 
     def answers(self) -> bool:
         """Tell whether it takes statements now."""
