@@ -224,6 +224,7 @@ def test_undecodable_comes_before_illegal(api: Any) -> None:
     api.post("/functions/greet/invoke", body=b'{"x":1,"input":{"a":1e400}}').refused(400)
 
 
+@pytest.mark.fault(19)
 @pytest.mark.parametrize(
     "declared",
     [
@@ -242,6 +243,7 @@ def test_other_media_types_are_refused(stub_api: Any, declared: str) -> None:
         answer.refused(415, "unsupported_media_type")
 
 
+@pytest.mark.fault(19)
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "gzip, identity"])
 def test_compressed_bodies_are_refused(stub_api: Any, encoding: str) -> None:
     headers = {"Content-Encoding": encoding}
@@ -250,6 +252,7 @@ def test_compressed_bodies_are_refused(stub_api: Any, encoding: str) -> None:
     answer.refused(415, "unsupported_media_type")
 
 
+@pytest.mark.fault(19)
 def test_utf_16_is_malformed(api: Any) -> None:
     content = json.dumps({"input": {}}).encode("utf-16")
 
@@ -306,6 +309,7 @@ def test_text_makes_the_round_trip(api: Any, modules: dict[str, str], text: str)
         assert data["env"]["A"] == text
 
 
+@pytest.mark.fault(13)
 def test_a_body_above_the_limit_is_refused_unread(limited_api: Callable[..., Any]) -> None:
     api = limited_api(body_bytes=2048)
     declared = {"Content-Length": str(1 << 30)}
@@ -318,6 +322,7 @@ def test_a_body_above_the_limit_is_refused_unread(limited_api: Callable[..., Any
     assert api.post("/collections", body=exact).status == 201
 
 
+@pytest.mark.fault(13)
 def test_a_chunked_body_above_the_limit_is_refused(limited_api: Callable[..., Any]) -> None:
     api = limited_api(body_bytes=2048)
     chunked = {"Transfer-Encoding": "chunked"}
