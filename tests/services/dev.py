@@ -19,8 +19,10 @@ __all__ = ["main"]
 
 def main() -> int:
     """Start both, print how they are reached, and wait."""
-    # Before anything is started: whatever ends this ends the servers, too.
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    # Before anything is started: whatever ends this ends the servers, too. A shell has what it runs
+    # in the background ignore SIGINT.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
         try:
             postgres = Postgres(server_folder(stack, "pg"))

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["WITH_ME", "Server", "free_port"]
+__all__ = ["WITH_ME", "Server", "children", "free_port"]
 
 #: Kills the server when the thread that started it is gone: after ``kill -9`` nobody else would.
 WITH_ME = ["setpriv", "--pdeathsig", "KILL"]
@@ -77,6 +77,9 @@ class Server:
         if process is None or process.poll() is not None:
             return
         self._signal(process.pid, signal.SIGCONT)
+        if number == signal.SIGKILL:
+            # Its children would notice, and answer until they do.
+            self._signal(process.pid, number)
         process.send_signal(self._stop if number is None else number)
         try:
             process.wait(20)

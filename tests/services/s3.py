@@ -35,8 +35,8 @@ class Rclone:
                 *WITH_ME,
                 *(program, "serve", "s3", "--config", str(folder / "rclone.conf")),
                 *("--addr", f"127.0.0.1:{self.port}", "--auth-key", keys),
-                # What a listing shows is what is there, not what was there a minute ago.
-                *("--dir-cache-time", "0s", "--vfs-cache-mode", "off"),
+                # What a listing shows is what is there, not what was there a minute ago. At 0 it spins.
+                *("--dir-cache-time", "50ms", "--vfs-cache-mode", "off"),
                 str(self.buckets),
             ],
             folder / "log",
