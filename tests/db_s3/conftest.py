@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ from lowcode_faas_core.testing.samples import sample_draft
 from tests.services.fixtures import had, postgres_of, s3_of, server_folder
 from tests.services.postgres import Postgres
 from tests.services.proxy import Proxy
-from tests.services.s3 import Rclone
+from tests.services.s3 import CACHE_S, Rclone
 
 __all__ = ["Backend", "backend", "postgres_of", "s3_of", "servers"]
 
@@ -57,6 +58,10 @@ class Backend:
     def sql(self, statement: str) -> list:
         """Run a statement past the proxy."""
         return self.servers.postgres.execute(statement, self.database)
+
+    def have_noticed(self) -> None:
+        """Wait until the S3 server sees what was changed in its folder behind its back."""
+        time.sleep(4 * CACHE_S)
 
     def objects(self) -> list:
         """The files of the bucket."""

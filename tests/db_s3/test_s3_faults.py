@@ -83,6 +83,7 @@ def test_an_object_that_is_not_what_was_stored(backend, deploy, damage):
     else:
         changed = {"changed": content[::-1], "longer": content + b"\n", "shorter": content[:-1]}
         mine.write_bytes(changed[damage])
+    backend.have_noticed()
 
     with pytest.raises(SourceCorrupt):
         storage.source(row)
@@ -144,6 +145,7 @@ def test_rows_and_objects_that_do_not_go_together(backend, deploy):
     gone = storage.deploy(FunctionRef("", "gone"), sample_draft(b"// gone")).deployment
     files = {path.stem: path for path in backend.objects()}
     files[lost.deployment_id].unlink()
+    backend.have_noticed()
     storage.delete_function(FunctionRef("", "gone"))
 
     assert restored.restored_from == 1

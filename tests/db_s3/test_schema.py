@@ -85,6 +85,7 @@ def test_garbage_by_command(backend, deploy):
     storage.delete_function(deploy(storage, b"// 2").ref)
     [young, *_] = backend.objects()
     os.utime(young, (0, 0))
+    backend.have_noticed()
 
     listed = _run(backend, "gc")
     assert (listed.returncode, listed.stdout) == (0, f"deployments/{young.name}\n")

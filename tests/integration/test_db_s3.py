@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.services.fixtures import db_s3_environ, postgres_of, s3_of
+from tests.services.s3 import CACHE_S
 
 __all__ = ["db_s3_environ", "postgres_of", "s3_of"]
 
@@ -72,6 +74,7 @@ def test_a_damaged_object_is_never_executed(dispatchers, db_s3_environ, s3_of):
     folder: Path = s3_of("rclone").buckets / db_s3_environ["LOWCODE_FAAS_S3_BUCKET"]
     [kept] = [path for path in folder.rglob("*") if path.is_file()]
     kept.write_text(SOURCE.format(2))
+    time.sleep(4 * CACHE_S)
 
     status, problem = second.invoke("greet")
     assert (status, problem["code"], problem["outcome"]) == (500, "source_corrupt", "not_executed")

@@ -12,7 +12,10 @@ from pathlib import Path
 from tests.services.postgres import Absent
 from tests.services.processes import WITH_ME, Server, free_port
 
-__all__ = ["Rclone"]
+__all__ = ["CACHE_S", "Rclone"]
+
+#: Seconds for which the server trusts what it knows of a folder.
+CACHE_S = 0.05
 
 
 class Rclone:
@@ -36,7 +39,7 @@ class Rclone:
                 *(program, "serve", "s3", "--config", str(folder / "rclone.conf")),
                 *("--addr", f"127.0.0.1:{self.port}", "--auth-key", keys),
                 # What a listing shows is what is there, not what was there a minute ago. At 0 it spins.
-                *("--dir-cache-time", "50ms", "--vfs-cache-mode", "off"),
+                *("--dir-cache-time", f"{CACHE_S * 1000:.0f}ms", "--vfs-cache-mode", "off"),
                 str(self.buckets),
             ],
             folder / "log",
