@@ -103,10 +103,10 @@ def _was_committed(pool: Pool, xid: str, confirm: Callable[[], bool]) -> bool:
     while True:
         try:
             status = pool.read("SELECT pg_xact_status(%s::xid8)", (xid,))[0][0]
+            if status == "committed" and confirm():
+                return True
         except StorageUnavailable:
             status = "in progress"
-        if status == "committed" and confirm():
-            return True
         if status == "aborted":
             return False
         if status in (None, "committed") or time.monotonic() > end:
