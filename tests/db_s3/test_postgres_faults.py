@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from lowcode_faas_db_s3.storage import DbS3Storage
 
 from lowcode_faas_core.errors import CommitUnknown, FunctionNotFound, StorageUnavailable
 from lowcode_faas_core.model import FunctionRef
@@ -26,7 +27,9 @@ def test_down_at_start_then_there(backend, deploy):
     for call in (storage.check, lambda: storage.resolve(REF), lambda: deploy(storage)):
         with pytest.raises(StorageUnavailable) as refused:
             call()
-        assert "dbname" not in refused.value.detail
+        assert "127.0.0.1" not in refused.value.detail
+        assert str(backend.to_postgres.port) not in refused.value.detail
+        assert "faas" not in refused.value.detail
     backend.to_postgres.refusing = False
     assert deploy(storage).version == 1
 
@@ -171,6 +174,58 @@ def test_nobody_can_tell_whether_it_was_committed(backend, deploy, fate):
         with pytest.raises(FunctionNotFound):
             storage.deployment(REF)
     assert deploy(storage, b"// 2").version == (2 if fate == "after" else 1)
+
+
+@pytest.mark.fault(115)
+@pytest.mark.parametrize("times", [2, 10_000])
+def test_the_confirming_read_fails_too(backend, deploy, times):
+    """Committed, and twice or for ever not to be read back: answered in the end, or unknown."""
+    storage = backend.open()
+    cut = _cut_once(backend.to_postgres, "after")
+    at_commit = backend.to_postgres.watch
+    failed: list[bytes] = []
+
+    def watch(data: bytes) -> str | None:
+        if b"FROM deployments WHERE deployment_id" in data and len(failed) < times:
+            failed.append(data)
+            return "before"
+        return at_commit(data)
+
+    backend.to_postgres.watch = watch
+    if times > 2:
+        with pytest.raises(CommitUnknown) as unknown:
+            deploy(storage)
+        assert unknown.value.outcome == "unknown"
+    else:
+        assert deploy(storage).version == 1
+    assert cut == ["after"]
+    assert len(failed) >= 2
+    backend.to_postgres.watch = lambda _data: None
+    assert storage.deployment(REF).version == 1
+
+
+@pytest.mark.fault(116)
+def test_a_link_that_is_silent_from_the_first_word(backend):
+    """The look at the schema is bounded as every other statement is, and so are those who wait."""
+    backend.to_postgres.watch = lambda data: (
+        setattr(backend.to_postgres, "swallowing", True) if b"to_regclass" in data else None
+    )
+    storage = DbS3Storage(backend.postgres, backend.s3, silence_s=0.5)
+    backend.opened.append(storage)
+
+    def ask(_: int) -> float:
+        began = time.monotonic()
+        with pytest.raises(StorageUnavailable):
+            storage.check()
+        return time.monotonic() - began
+
+    with ThreadPoolExecutor(6) as threads:
+        waited = list(threads.map(ask, range(6)))
+    assert max(waited) < 12
+    backend.to_postgres.watch = lambda _data: None
+    backend.to_postgres.swallowing = False
+    backend.to_postgres.cut_all()
+    storage.check()
 
 
 @pytest.mark.fault(115)

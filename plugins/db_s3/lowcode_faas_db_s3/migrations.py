@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import resources
 from typing import Any, Final
 
@@ -36,9 +37,10 @@ def steps() -> list[tuple[int, str, str]]:
     return sorted(found)
 
 
-def migrate(connection: Any) -> list[str]:
+def migrate(connection: Any, takes_long: Callable[[], None] = lambda: None) -> list[str]:
     """Apply what is missing and return the names of what was applied; ``[]`` when all was there.
 
+    ``takes_long`` is called when there is something to apply, or to wait for.
     ``connection`` is in autocommit. All steps are one transaction under an advisory lock: of
     processes that start at once one applies them, the others wait and find them applied.
 
@@ -49,6 +51,7 @@ def migrate(connection: Any) -> list[str]:
         cursor.execute("SELECT to_regclass('lowcode_faas_schema') IS NOT NULL")
         if cursor.fetchone()[0] and _applied(cursor, known) == {number for number, *_ in known}:
             return []
+        takes_long()
         cursor.execute("BEGIN")
         try:
             cursor.execute(_UNBOUND)

@@ -8,6 +8,7 @@ that has been silent for longer than any statement may take, and its user gets a
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import socket
 import threading
@@ -23,10 +24,14 @@ from lowcode_faas_core.errors import FaasError, StorageUnavailable
 
 __all__ = ["SILENCE_S", "Pool", "is_broken", "unavailable"]
 
+_log = logging.getLogger(__name__)
+
 #: Seconds that a caller waits for a connection; then it is told to come back.
 WAIT_S: Final = 2.0
 #: Seconds after which a connection that answers nothing is given up; above ``statement_timeout``.
 SILENCE_S: Final = 7.0
+#: The same for work of ``prepare`` that takes long: a migration may rewrite a table.
+PREPARE_S: Final = 900.0
 #: Seconds between two looks for silent connections.
 _LOOK_S: Final = 0.5
 #: What libpq is told unless the DSN says otherwise. ``read-write``: of several hosts the one that
@@ -54,23 +59,30 @@ def is_broken(error: psycopg2.Error) -> bool:
     return isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError))
 
 
-def unavailable(error: Exception) -> StorageUnavailable:
-    """Return a database error as the storage's: one line, never the DSN."""
+def unavailable(error: psycopg2.Error) -> StorageUnavailable:
+    """Return a database error as the storage's, in one line.
+
+    What libpq says of a connection names hosts, databases and users: that is for the log.
+    """
     text = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if error.pgcode is None:
+        _log.warning("PostgreSQL: %s", text)
+        return StorageUnavailable("PostgreSQL: the connection failed; the service's log says why")
     return StorageUnavailable(f"PostgreSQL: {text}")
 
 
 class Pool:
     """At most ``size`` connections of one process, in autocommit; used by many threads at once.
 
-    ``prepare`` is called with the first connection before anybody gets one, again until it returns.
+    ``prepare`` is called with the first connection before anybody gets one, again until it returns;
+    its second argument is what it calls before work that takes long.
     """
 
     def __init__(
         self,
         dsn: str,
         size: int,
-        prepare: Callable[[Any], object],
+        prepare: Callable[[Any, Callable[[], None]], object],
         *,
         silence_s: float = SILENCE_S,
     ) -> None:
@@ -100,9 +112,7 @@ class Pool:
             raise StorageUnavailable(f"all connections to PostgreSQL were busy for {WAIT_S:.0f} s")
         try:
             connection = self._take()
-            with self._lock:
-                patience = self._silence_s if silence_s is None else silence_s
-                self._used[id(connection)] = (connection, time.monotonic() + patience)
+            self._watch_over(connection, self._silence_s if silence_s is None else silence_s)
             unharmed = False
             try:
                 yield connection
@@ -159,10 +169,7 @@ class Pool:
             return self._idle.pop()
         connection = self._connect()
         try:
-            with self._preparing:
-                if not self._prepared:
-                    self._prepare(connection)
-                    self._prepared = True
+            self._prepare_once(connection)
         except psycopg2.Error as error:
             connection.close()
             raise unavailable(error) from error
@@ -170,6 +177,27 @@ class Pool:
             connection.close()
             raise
         return connection
+
+    def _prepare_once(self, connection: Any) -> None:
+        if self._prepared:
+            return
+        if not self._preparing.acquire(timeout=WAIT_S):
+            raise StorageUnavailable(
+                "PostgreSQL: the schema is being looked at, or brought up to date"
+            )
+        try:
+            if not self._prepared:
+                self._watch_over(connection, self._silence_s)
+                self._prepare(connection, lambda: self._watch_over(connection, PREPARE_S))
+                self._prepared = True
+        finally:
+            self._preparing.release()
+            with self._lock:
+                self._used.pop(id(connection), None)
+
+    def _watch_over(self, connection: Any, silence_s: float) -> None:
+        with self._lock:
+            self._used[id(connection)] = (connection, time.monotonic() + silence_s)
 
     def _connect(self) -> Any:
         self._watch()

@@ -71,7 +71,7 @@ class DbS3Storage(Storage):
         self._pool = Pool(
             postgres.dsn,
             postgres.pool,
-            lambda found: self._migrated.extend(migrate(found)),
+            lambda found, takes_long: self._migrated.extend(migrate(found, takes_long)),
             silence_s=silence_s,
         )
         self._bucket = Bucket(s3, read_s=read_s)
@@ -114,6 +114,8 @@ class DbS3Storage(Storage):
 
     def collections(self, prefix: str, limit: int, cursor: str | None = None) -> Page[Collection]:
         after = "" if cursor is None else decode_cursor(cursor)
+        if "\0" in prefix:
+            return Page([], None)
         below = queries.like_prefix(f"{prefix}/" if prefix else "")
         rows = self._pool.read(queries.COLLECTIONS, (after, prefix, below, limit + 1))
         items = [queries.collection(row) for row in rows[:limit]]
