@@ -20,13 +20,14 @@ def decode_cursor(cursor: str) -> str:
     """Return the key a cursor stands for, or raise :class:`InvalidValue`.
 
     Only what :func:`encode_cursor` makes is accepted: base64 in Python ignores foreign characters
-    and leftover bits, and two spellings of one cursor would hide a caller's mistake.
+    and leftover bits, and two spellings of one cursor would hide a caller's mistake. No name holds
+    a NUL, and a database may not even take one to compare with.
     """
     try:
         key = base64.urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4)).decode()
     except (binascii.Error, UnicodeError):
         key = ""
-    if not key or encode_cursor(key) != cursor:
+    if not key or "\0" in key or encode_cursor(key) != cursor:
         raise InvalidValue("the cursor is not one a list has answered", "cursor", where="query")
     return key
 

@@ -60,7 +60,7 @@ def test_ids_are_unique_version_7_uuids_in_order_of_time() -> None:
     assert [one[:13] for one in ids] == sorted(one[:13] for one in ids)
 
 
-@pytest.mark.parametrize("cursor", ["", "!", "Zm9v=", "Zm9vx", "Zm 9v", "_w", "ü"])
+@pytest.mark.parametrize("cursor", ["", "!", "Zm9v=", "Zm9vx", "Zm 9v", "_w", "ü", "YQBi"])
 def test_a_cursor_no_list_answered_is_refused(cursor: str) -> None:
     with pytest.raises(InvalidValue) as caught:
         decode_cursor(cursor)
