@@ -63,6 +63,10 @@ def test_s3_that_answers_nothing(backend, deploy):
     with pytest.raises(StorageUnavailable):
         deploy(storage)
     assert time.monotonic() - began < 20
+    began = time.monotonic()
+    [said] = storage.degraded()
+    assert time.monotonic() - began < 0.5  # a balancer asks /readyz, and does not wait
+    assert said.startswith("S3: no answer")
     assert backend.sql("SELECT count(*) FROM functions") == [(0,)]
 
 

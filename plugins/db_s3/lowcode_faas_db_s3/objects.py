@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +18,7 @@ import botocore.config
 import botocore.exceptions
 
 from lowcode_faas_core.errors import StorageFull, StorageUnavailable
+from lowcode_faas_db_s3.probe import Probe
 from lowcode_faas_db_s3.settings import S3Settings
 
 __all__ = ["READ_S", "Bucket", "NoSuchObject", "StoredObject"]
@@ -28,8 +28,6 @@ CONNECT_S: Final = 2.0
 READ_S: Final = 5.0
 #: Requests are tried so often at most, with a growing pause; a PUT of the same bytes is safe.
 ATTEMPTS: Final = 2
-#: Seconds for which the answer to "is the bucket there" is taken to hold.
-PROBE_S: Final = 5.0
 _FOLDER: Final = "deployments/"
 
 
@@ -55,7 +53,7 @@ class Bucket:
         self._name = settings.bucket
         self._prefix = settings.prefix
         self._pid = os.getpid()
-        self._probed: tuple[float, str | None] = (0.0, None)
+        self._probe = Probe(self._look, "S3: no answer")
         self._client: Any = boto3.session.Session().client(
             "s3",
             region_name=settings.region,
@@ -124,21 +122,22 @@ class Bucket:
             self._call("delete_object", Key=key)
 
     def problem(self) -> str | None:
-        """Say what keeps the bucket from being used now; asked at most every few seconds."""
-        asked, answer = self._probed
-        if time.monotonic() - asked > PROBE_S or not asked:
-            try:
-                self._call("head_bucket")
-                answer = None
-            except (StorageUnavailable, StorageFull, NoSuchObject) as error:
-                answer = getattr(error, "detail", "") or f"S3: no bucket {self._name!r}"
-            self._probed = (time.monotonic(), answer)
-        return answer
+        """Say what keeps the bucket from being used now; answers within a moment."""
+        return self._probe.answer()
 
     def close(self) -> None:
         """Close the connections; may be called twice."""
         if os.getpid() == self._pid:
             self._client.close()
+
+    def _look(self) -> str | None:
+        try:
+            self._call("head_bucket")
+        except NoSuchObject:
+            return f"S3: no bucket {self._name}"
+        except (StorageUnavailable, StorageFull) as error:
+            return error.detail
+        return None
 
     def _call(self, operation: str, **arguments: Any) -> Any:
         if os.getpid() != self._pid:
