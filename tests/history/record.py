@@ -65,7 +65,8 @@ def client(
             fate, error = "unknown" if unknown else "failed", refused.detail
         history.append(Operation(kind, ref, began, time.monotonic(), fate, source, row, error))
         if pause_s:
-            time.sleep(chance.uniform(0, pause_s))
+            # Who was refused waits longer: an outage must not be most of the history.
+            time.sleep(chance.uniform(0, pause_s if fate == "ok" else 10 * pause_s))
 
 
 def run_clients(
