@@ -7,6 +7,7 @@ import ipaddress
 import os
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from lowcode_faas_core.errors import ConfigurationError
@@ -18,13 +19,16 @@ from lowcode_faas_core.settings import (
     decimal,
     integer,
     name_list,
+    path,
     setting,
     text,
 )
 
 __all__ = [
     "CORE_SETTINGS",
+    "AccessSettings",
     "BackendSettings",
+    "ClientSettings",
     "LimitSettings",
     "LogQuerySettings",
     "PoolSettings",
@@ -85,6 +89,11 @@ def _reuse(value: str) -> Reuse:
 def _optional_integer(low: int) -> Parser:
     parse = integer(low)
     return lambda value: parse(value) if value else None
+
+
+def _optional_path(value: str) -> Path | None:
+    found: Path | None = path(value) if value else None
+    return found
 
 
 def _labels(value: str) -> tuple[tuple[str, str], ...]:
@@ -326,4 +335,40 @@ class LogQuerySettings:
     )
 
 
-CORE_SETTINGS = (ServerSettings, BackendSettings, PoolSettings, LimitSettings, LogQuerySettings)
+@dataclass(frozen=True)
+class AccessSettings:
+    """Who may call the API."""
+
+    tokens_file: Path | None = setting(
+        "API_TOKENS_FILE",
+        _optional_path,
+        "",
+        "File of the API's tokens, hashes only; empty: tokens.json in the data folder. Where it is "
+        "missing there are no tokens.",
+    )
+    data_dir: Path = setting(
+        "DATA_DIR", path, "data", "The data folder: what the service keeps on this host."
+    )
+
+    @property
+    def tokens(self) -> Path:
+        """Where the tokens are."""
+        return self.tokens_file or self.data_dir / "tokens.json"
+
+
+@dataclass(frozen=True)
+class ClientSettings:
+    """What `make run` and the command line show to a service."""
+
+    token: str = setting("TOKEN", text, "", "Token of the API.", secret=True)
+
+
+CORE_SETTINGS = (
+    ServerSettings,
+    AccessSettings,
+    BackendSettings,
+    PoolSettings,
+    LimitSettings,
+    LogQuerySettings,
+    ClientSettings,
+)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
@@ -54,13 +54,18 @@ def merge(levels: Iterable[EnvLevel], request_env: Mapping[str, str]) -> dict[st
     return merged
 
 
-def explain(levels: Iterable[EnvLevel]) -> dict[str, Explanation]:
-    """Return, for each key of :func:`merge` in order of key, its value and its origin."""
+def explain(
+    levels: Iterable[EnvLevel], reaches: Callable[[str], bool] = lambda _: True
+) -> dict[str, Explanation]:
+    """Return, for each key of :func:`merge` in order of key, its value and its origin.
+
+    Values of a level whose path the reader does not reach are masked, like secrets.
+    """
     origins: dict[str, list[EnvLevel]] = {}
     for level in levels:
         for key in level.env:
             origins.setdefault(key, []).insert(0, level)
-    return {key: _explain(key, origins[key]) for key in sorted(origins)}
+    return {key: _explain(key, origins[key], reaches) for key in sorted(origins)}
 
 
 def is_secret(key: str, value: str) -> bool:
@@ -68,10 +73,12 @@ def is_secret(key: str, value: str) -> bool:
     return bool(_secret(key) or _credentials_in_url(value))
 
 
-def _explain(key: str, nearest_first: list[EnvLevel]) -> Explanation:
+def _explain(
+    key: str, nearest_first: list[EnvLevel], reaches: Callable[[str], bool]
+) -> Explanation:
     winner, *hidden = nearest_first
     value = winner.env[key]
-    masked = is_secret(key, value)
+    masked = is_secret(key, value) or not reaches(winner.path)
     return Explanation(
         MASK if masked else value,
         masked,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
+from lowcode_faas_core.interfaces.authenticator import Authenticator
 from lowcode_faas_core.interfaces.executions import ExecutionStore
 from lowcode_faas_core.interfaces.launcher import Launcher
 from lowcode_faas_core.interfaces.log_dialect import LogDialect
@@ -91,6 +92,14 @@ def lowcode_faas_source_fetcher(environ: Mapping[str, str]) -> SourceFetcher:  #
 @hookspec
 def lowcode_faas_log_dialect(environ: Mapping[str, str]) -> LogDialect:  # type: ignore[empty-body]
     """Build a dialect of ``GET /function-logs/query``. Called on every selected plugin.
+
+    :param environ: the environment as it was at start.
+    """
+
+
+@hookspec
+def lowcode_faas_authenticate(environ: Mapping[str, str]) -> Authenticator:  # type: ignore[empty-body]
+    """Build what recognises callers of the API. Called on every selected plugin, at the dispatcher.
 
     :param environ: the environment as it was at start.
     """

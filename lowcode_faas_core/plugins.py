@@ -18,6 +18,7 @@ from lowcode_faas_core import hookspecs
 from lowcode_faas_core.catalogue import Candidate, Catalogue, fold, nearest
 from lowcode_faas_core.errors import PluginError, StartError
 from lowcode_faas_core.hookspecs import GROUP
+from lowcode_faas_core.interfaces.authenticator import Authenticator
 from lowcode_faas_core.interfaces.executions import ExecutionStore
 from lowcode_faas_core.interfaces.launcher import Launcher
 from lowcode_faas_core.interfaces.log_dialect import LogDialect
@@ -249,17 +250,23 @@ class PluginRegistry:
 
     def log_dialects(self, environ: Mapping[str, str]) -> list[LogDialect]:
         """Build the dialects of every selected plugin that has one, each plugin asked once."""
-        dialects: list[LogDialect] = []
+        return self._build_each("lowcode_faas_log_dialect", LogDialect, environ)
+
+    def authenticators(self, environ: Mapping[str, str]) -> list[Authenticator]:
+        """Build the authenticators of every selected plugin that has one, in order."""
+        return self._build_each("lowcode_faas_authenticate", Authenticator, environ)
+
+    def _build_each(self, hook: str, kind: type[Any], environ: Mapping[str, str]) -> list[Any]:
+        built: list[Any] = []
         for plugin in self._distinct():
-            for result in self._call(plugin, "lowcode_faas_log_dialect", environ=environ):
-                if not isinstance(result, LogDialect):
+            for result in self._call(plugin, hook, environ=environ):
+                if not isinstance(result, kind):
                     raise PluginError(
-                        f"{plugin.where}, whose lowcode_faas_log_dialect returned a "
-                        f"{type(result).__name__}, not a "
-                        f"{LogDialect.__module__}.{LogDialect.__qualname__}."
+                        f"{plugin.where}, whose {hook} returned a {type(result).__name__}, "
+                        f"not a {kind.__module__}.{kind.__qualname__}."
                     )
-                dialects.append(result)
-        return dialects
+                built.append(result)
+        return built
 
     def app_created(self, app: Flask) -> None:
         """Let every selected plugin extend the application, each once."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from lowcode_faas_core.admission import Admission
+from lowcode_faas_core.authentication import Authentication, TokenAuthenticator
 from lowcode_faas_core.configuration import PoolSettings, is_loopback
 from lowcode_faas_core.errors import FaasError
 from lowcode_faas_core.interfaces.launcher import Launcher
@@ -28,6 +29,7 @@ from lowcode_faas_core.remote import RemoteInvoker
 from lowcode_faas_core.sandbox.runner import PooledRunner
 from lowcode_faas_core.sandbox.shelves import PoolCaps
 from lowcode_faas_core.startup import ProcessRole, Startup, address
+from lowcode_faas_core.tokens import TokenFile
 
 __all__ = ["SERVICES", "Services"]
 
@@ -42,6 +44,8 @@ class Services:
     """The built objects of one process; all of them are used by many threads at once."""
 
     startup: Startup
+    #: Who callers of the API are; nobody's at a worker, which has a secret of its own.
+    authentication: Authentication
     storage: Storage
     invoker: Invoker
     limits: OperatorLimits
@@ -76,6 +80,8 @@ class Services:
             startup.registry.log_dialects(environ),
         )
         with contextlib.ExitStack() as opened:
+            authentication = _authentication(startup)
+            opened.callback(authentication.close)
             storage = startup.registry.storage(environ)
             opened.callback(storage.close)
             launcher: Launcher | None = None
@@ -113,6 +119,7 @@ class Services:
                 opened.callback(invoker.close)
             return cls(
                 startup=startup,
+                authentication=authentication,
                 storage=storage,
                 invoker=invoker,
                 limits=limits,
@@ -122,13 +129,6 @@ class Services:
                 launcher=launcher,
                 opened=opened.pop_all(),
             )
-
-    @property
-    def loopback_only(self) -> bool:
-        """Whether callers need no credentials because only this machine can connect."""
-        server = self.startup.server
-        host, _ = address(server, self.startup.role)
-        return is_loopback(host) and not server.allow_anonymous
 
     def ready(self) -> Readiness:
         """Tell whether invocations can be taken now; never raises."""
@@ -145,7 +145,7 @@ class Services:
         except Exception as error:  # as above
             return Readiness(ok=False, reasons=[*reasons, describe(error)])
         degraded = [] if self.logs is None else self.logs.degraded()
-        degraded += self.storage.degraded()
+        degraded += self.storage.degraded() + self.authentication.degraded()
         return Readiness(ok=not reasons, reasons=reasons, degraded=degraded, sandboxes=sandboxes)
 
     def notes(self) -> list[str]:
@@ -163,6 +163,18 @@ class Services:
     def close(self) -> None:
         """End every run and sandbox, deliver the last log lines, release all; may be repeated."""
         self.opened.close()
+
+
+def _authentication(startup: Startup) -> Authentication:
+    if startup.role is ProcessRole.WORKER:
+        return Authentication(None)
+    host, _ = address(startup.server, startup.role)
+    return Authentication(
+        TokenAuthenticator(TokenFile(startup.access.tokens)),
+        startup.registry.authenticators(startup.environ),
+        anonymous=startup.server.allow_anonymous,
+        loopback=is_loopback(host),
+    )
 
 
 def _logs(startup: Startup, opened: contextlib.ExitStack) -> LogRouter | None:

@@ -10,6 +10,7 @@ from typing import Any, NoReturn, TypeVar
 from lowcode_faas_core.catalogue import Catalogue
 from lowcode_faas_core.configuration import (
     CORE_SETTINGS,
+    AccessSettings,
     BackendSettings,
     LimitSettings,
     LogQuerySettings,
@@ -29,8 +30,9 @@ from lowcode_faas_core.plugins import (
     Selection,
 )
 from lowcode_faas_core.settings import PREFIX, infos, read, read_settings, unknown_names
+from lowcode_faas_core.tokens import TokenFile
 
-__all__ = ["ProcessRole", "Startup", "address", "check_exposure", "selections"]
+__all__ = ["ProcessRole", "Startup", "address", "check_exposure", "first_token", "selections"]
 
 
 S = TypeVar("S")
@@ -67,6 +69,7 @@ class Startup:
     role: ProcessRole
     environ: Mapping[str, str]
     server: ServerSettings
+    access: AccessSettings
     backends: BackendSettings
     pool: PoolSettings
     limits: LimitSettings
@@ -99,10 +102,11 @@ class Startup:
             role=role,
             environ=environ,
             server=values[0],
-            backends=values[1],
-            pool=values[2],
-            limits=values[3],
-            log_query=values[4],
+            access=values[1],
+            backends=values[2],
+            pool=values[3],
+            limits=values[4],
+            log_query=values[5],
             registry=registry,
             settings_classes=classes,
         )
@@ -136,23 +140,41 @@ def address(server: ServerSettings, role: ProcessRole) -> tuple[str, int]:
 
 
 def check_exposure(server: ServerSettings, role: ProcessRole) -> None:
-    """Refuse an address others can reach when nothing would ask them who they are.
+    """Refuse an address of a worker that others can reach when nothing would ask who they are.
+
+    A dispatcher asks everybody whom it cannot tell from this machine's own users.
 
     :raises ConfigurationError: naming the variables that decide it.
     """
     host, port = address(server, role)
-    if is_loopback(host) or server.allow_anonymous:
+    if role is ProcessRole.DISPATCHER or is_loopback(host):
         return
-    if role is ProcessRole.WORKER:
-        if server.worker_token:
-            return
-        variable, remedy = f"{PREFIX}WORKER_LISTEN", f"set {PREFIX}WORKER_TOKEN"
-    else:
-        variable, remedy = f"{PREFIX}LISTEN", f"set {PREFIX}LISTEN=127.0.0.1:{port}"
+    if server.allow_anonymous or server.worker_token:
+        return
     raise ConfigurationError(
         [
-            f"{variable} is {host}:{port}, an address others can reach, and nothing would ask who "
-            f"they are: whoever connects runs code here. Either {remedy}, or set "
-            f"{PREFIX}ALLOW_ANONYMOUS=true if that is meant."
+            f"{PREFIX}WORKER_LISTEN is {host}:{port}, an address others can reach, and nothing "
+            "would ask who they are: whoever connects runs code here. Either set "
+            f"{PREFIX}WORKER_TOKEN, or set {PREFIX}ALLOW_ANONYMOUS=true if that is meant."
         ]
     )
+
+
+def first_token(startup: Startup) -> str | None:
+    """Make an administrator's token where nobody could call otherwise, and return it.
+
+    That is a dispatcher which others can reach, that has no token yet and no plugin that knows
+    callers. The token is known this once: whoever calls this shows it to the operator.
+
+    :raises StartError: the file of tokens cannot be used, or a plugin cannot be built.
+    """
+    host, _ = address(startup.server, startup.role)
+    if startup.role is ProcessRole.WORKER or is_loopback(host) or startup.server.allow_anonymous:
+        return None
+    file = TokenFile(startup.access.tokens)
+    if file.read():
+        return None
+    others = startup.registry.authenticators(startup.environ)
+    for each in others:
+        each.close()
+    return None if others else file.create_first()

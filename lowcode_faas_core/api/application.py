@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import Flask, Response
 
 from lowcode_faas_core.api import (
+    authorisation,
     collections,
     environments,
     functions,
@@ -31,8 +32,10 @@ def create_api(services: ApiServices) -> Flask:
     app.url_map.merge_slashes = False
     app.url_map.converters["collection"] = CollectionPathConverter
     app.before_request(check_target)
-    app.before_request(lambda: check_origin(loopback_only=services.loopback_only))
+    app.before_request(lambda: check_origin(loopback_only=services.authentication.loopback_only))
+    app.before_request(authorisation.authorise)
     app.after_request(_name_request)
+    app.after_request(authorisation.hold_back_unchecked)
     problems.install(app)
     for module in (collections, functions, environments, invoke, logquery, operations):
         app.register_blueprint(module.blueprint)

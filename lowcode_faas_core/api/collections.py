@@ -6,10 +6,12 @@ import msgspec
 from flask import Blueprint, Response
 
 from lowcode_faas_core.api.answers import json_answer, no_content
+from lowcode_faas_core.api.authorisation import enter, visible
 from lowcode_faas_core.api.bodies import Body
 from lowcode_faas_core.api.context import services
 from lowcode_faas_core.api.environments import check_level
 from lowcode_faas_core.api.queries import page_of_query, read_query
+from lowcode_faas_core.callers import Verb, requires
 from lowcode_faas_core.names import check_collection_path
 
 __all__ = ["blueprint"]
@@ -35,25 +37,28 @@ _env_body = Body(EnvBody)
 
 
 @blueprint.post("/collections")
+@requires(Verb.DEPLOY)
 def create_collection() -> Response:
     """Register a path."""
     read_query()
     body = _create_body.read(services().limits.settings.body_bytes)
-    check_collection_path(body.path, "/path", root=False)
+    enter(check_collection_path(body.path, "/path", root=False))
     env = body.env or {}
     check_level(env)
     return json_answer(services().storage.create_collection(body.path, env), 201)
 
 
 @blueprint.get("/collections")
+@requires(Verb.READ)
 def list_collections() -> Response:
     """List one page of a subtree."""
     query = read_query("prefix", "limit", "cursor")
     prefix = check_collection_path(query.get("prefix", ""), "/prefix", where="query")
-    return json_answer(services().storage.collections(prefix, *page_of_query(query)))
+    return json_answer(services().storage.collections(visible(prefix), *page_of_query(query)))
 
 
 @blueprint.get("/collections/<collection:path>")
+@requires(Verb.READ)
 def get_collection(path: str) -> Response:
     """Show one collection."""
     read_query()
@@ -61,6 +66,7 @@ def get_collection(path: str) -> Response:
 
 
 @blueprint.delete("/collections/<collection:path>")
+@requires(Verb.DEPLOY)
 def delete_collection(path: str) -> Response:
     """Delete an empty collection."""
     read_query()
@@ -70,6 +76,7 @@ def delete_collection(path: str) -> Response:
 
 @blueprint.get("/collections/env", defaults={"path": ""})
 @blueprint.get("/collections/<collection:path>/env")
+@requires(Verb.DEPLOY)
 def get_env(path: str) -> Response:
     """Show the env of one level."""
     read_query()
@@ -78,6 +85,7 @@ def get_env(path: str) -> Response:
 
 @blueprint.put("/collections/env", defaults={"path": ""})
 @blueprint.put("/collections/<collection:path>/env")
+@requires(Verb.DEPLOY)
 def put_env(path: str) -> Response:
     """Replace the env of one level."""
     read_query()
@@ -89,8 +97,8 @@ def put_env(path: str) -> Response:
 
 
 def _registered(path: str) -> str:
-    return check_collection_path(path, "/path", where="path", root=False)
+    return enter(check_collection_path(path, "/path", where="path", root=False))
 
 
 def _level(path: str) -> str:
-    return check_collection_path(path, "/path", where="path")
+    return enter(check_collection_path(path, "/path", where="path"))

@@ -8,6 +8,8 @@ from typing import Protocol, cast
 from flask import Request, current_app
 from flask import request as flask_request
 
+from lowcode_faas_core.authentication import Authentication
+from lowcode_faas_core.callers import ANYONE, PUBLIC, Caller, Scope
 from lowcode_faas_core.ids import new_id
 from lowcode_faas_core.interfaces.storage import Storage
 from lowcode_faas_core.invoker import Invoker
@@ -47,15 +49,22 @@ class ApiServices(Protocol):
         """How what functions print is found again."""
 
     @property
-    def loopback_only(self) -> bool:
-        """Whether callers need no credentials because only this machine can connect."""
+    def authentication(self) -> Authentication:
+        """Who callers are."""
 
     def ready(self) -> Readiness:
         """Tell whether invocations can be taken now; never raises."""
 
 
 class ApiRequest(Request):
-    """A request with an id: the caller's when it is legal, else a new one."""
+    """A request with an id (the caller's when it is legal, else a new one) and a caller."""
+
+    #: Who calls; stays as it is here where the route is public, and nobody was asked.
+    caller: Caller = ANYONE
+    #: What the route asks for.
+    scope: Scope = PUBLIC
+    #: Whether the caller was found to reach what the request names.
+    entered: bool = False
 
     @cached_property
     def request_id(self) -> str:

@@ -9,9 +9,10 @@ from flask import Blueprint, Response
 
 from lowcode_faas_core.api.answers import json_answer
 from lowcode_faas_core.api.bodies import Body
-from lowcode_faas_core.api.context import services
+from lowcode_faas_core.api.context import current_request, services
 from lowcode_faas_core.api.queries import function_of, read_query
 from lowcode_faas_core.api.routing import function_route
+from lowcode_faas_core.callers import Verb, requires
 from lowcode_faas_core.environment import explain
 from lowcode_faas_core.names import check_env
 
@@ -37,6 +38,7 @@ def check_level(env: Mapping[str, str]) -> None:
 
 
 @function_route(blueprint, "/functions/<name>/env", "GET")
+@requires(Verb.DEPLOY)
 def get_env(name: str, collection_path: str | None = None) -> Response:
     """Show the function's own env."""
     ref = function_of(name, collection_path, read_query("collection_path"))
@@ -44,6 +46,7 @@ def get_env(name: str, collection_path: str | None = None) -> Response:
 
 
 @function_route(blueprint, "/functions/<name>/env", "PUT")
+@requires(Verb.DEPLOY)
 def put_env(name: str, collection_path: str | None = None) -> Response:
     """Replace the function's own env."""
     query = read_query("collection_path")
@@ -55,7 +58,9 @@ def put_env(name: str, collection_path: str | None = None) -> Response:
 
 
 @function_route(blueprint, "/functions/<name>/env/explain", "GET")
+@requires(Verb.DEPLOY)
 def explain_env(name: str, collection_path: str | None = None) -> Response:
     """Show the merged env and where each value comes from."""
     ref = function_of(name, collection_path, read_query("collection_path"))
-    return json_answer({"env": explain(services().storage.resolve(ref).levels)})
+    levels = services().storage.resolve(ref).levels
+    return json_answer({"env": explain(levels, current_request().caller.reaches)})

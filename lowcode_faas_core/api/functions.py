@@ -17,6 +17,7 @@ from lowcode_faas_core.api.queries import (
     version_of,
 )
 from lowcode_faas_core.api.routing import function_route
+from lowcode_faas_core.callers import Verb, requires
 from lowcode_faas_core.errors import InvalidValue
 from lowcode_faas_core.model import Draft, FunctionRef, Language, Limits, Reuse
 from lowcode_faas_core.names import check_function_name
@@ -50,6 +51,7 @@ _rollback_body = Body(RollbackBody, required=False)
 
 
 @function_route(blueprint, "/functions", "POST")
+@requires(Verb.DEPLOY)
 def deploy(collection_path: str | None = None) -> Response:
     """Create a function or add its next version."""
     query = read_query("collection_path")
@@ -75,6 +77,7 @@ def deploy(collection_path: str | None = None) -> Response:
 
 
 @function_route(blueprint, "/functions", "GET")
+@requires(Verb.READ)
 def list_functions(collection_path: str | None = None) -> Response:
     """List one page of one collection."""
     query = read_query("collection_path", "limit", "cursor")
@@ -83,6 +86,7 @@ def list_functions(collection_path: str | None = None) -> Response:
 
 
 @function_route(blueprint, "/functions/<name>", "GET")
+@requires(Verb.READ)
 def get_function(name: str, collection_path: str | None = None) -> Response:
     """Show one function."""
     ref = function_of(name, collection_path, read_query("collection_path"))
@@ -90,6 +94,7 @@ def get_function(name: str, collection_path: str | None = None) -> Response:
 
 
 @function_route(blueprint, "/functions/<name>", "DELETE")
+@requires(Verb.DEPLOY)
 def delete_function(name: str, collection_path: str | None = None) -> Response:
     """Remove a function, its env and its versions."""
     ref = function_of(name, collection_path, read_query("collection_path"))
@@ -98,6 +103,7 @@ def delete_function(name: str, collection_path: str | None = None) -> Response:
 
 
 @function_route(blueprint, "/functions/<name>/source", "GET")
+@requires(Verb.READ)
 def get_source(name: str, collection_path: str | None = None) -> Response:
     """Answer the deployed bytes as they are."""
     query = read_query("collection_path", "version")
@@ -116,6 +122,7 @@ def get_source(name: str, collection_path: str | None = None) -> Response:
 
 
 @function_route(blueprint, "/functions/<name>/versions", "GET")
+@requires(Verb.READ)
 def list_versions(name: str, collection_path: str | None = None) -> Response:
     """List what can be pinned or restored, newest first."""
     query = read_query("collection_path", "limit", "cursor")
@@ -124,6 +131,7 @@ def list_versions(name: str, collection_path: str | None = None) -> Response:
 
 
 @function_route(blueprint, "/functions/<name>/rollback", "POST")
+@requires(Verb.DEPLOY)
 def rollback(name: str, collection_path: str | None = None) -> Response:
     """Make an older version current, as a new deployment."""
     query = read_query("collection_path", "version")

@@ -13,6 +13,7 @@ from lowcode_faas_core.api.context import current_request, services
 from lowcode_faas_core.api.environments import check_level
 from lowcode_faas_core.api.queries import function_of, read_query, version_of
 from lowcode_faas_core.api.routing import function_route
+from lowcode_faas_core.callers import Verb, requires
 from lowcode_faas_core.model import InvokeRequest
 from lowcode_faas_core.names import check_execution_id, check_run_id
 
@@ -40,6 +41,7 @@ _body = Body(InvokeBody, required=False)
 
 
 @function_route(blueprint, "/functions/<name>/invoke", "POST")
+@requires(Verb.INVOKE)
 def invoke(name: str, collection_path: str | None = None) -> Response:
     """Run the function and answer with the verdict."""
     query = read_query("collection_path", "version")

@@ -9,8 +9,10 @@ from datetime import UTC, datetime
 from flask import Blueprint, Response
 
 from lowcode_faas_core.api.answers import json_answer
+from lowcode_faas_core.api.authorisation import enter
 from lowcode_faas_core.api.context import services
 from lowcode_faas_core.api.queries import read_query
+from lowcode_faas_core.callers import Verb, requires
 from lowcode_faas_core.errors import InvalidValue
 from lowcode_faas_core.interfaces.log_dialect import LogFilter
 from lowcode_faas_core.names import check_collection_path, check_function_name
@@ -27,6 +29,7 @@ _moment = re.compile(
 
 
 @blueprint.get("/function-logs/query")
+@requires(Verb.READ)
 def query() -> Response:
     """Write the queries. Ids may be any text: a caller's own may come from elsewhere."""
     given = read_query(
@@ -42,6 +45,8 @@ def query() -> Response:
         check_function_name(given["function"], "/function", where="query")
     if "collection_path" in given:
         check_collection_path(given["collection_path"], where="query")
+    # Without it the queries find events of every collection.
+    enter(given.get("collection_path", ""))
     since, until = _time(given, "since"), _time(given, "until")
     if since is not None and until is not None and since >= until:
         raise InvalidValue("since must be before until", "/since", where="query")

@@ -12,6 +12,7 @@ from flask import Blueprint, Response
 from lowcode_faas_core.api.answers import json_answer
 from lowcode_faas_core.api.context import services
 from lowcode_faas_core.api.problems import problem
+from lowcode_faas_core.callers import public
 
 __all__ = ["blueprint"]
 
@@ -19,12 +20,14 @@ blueprint = Blueprint("operations", __name__)
 
 
 @blueprint.get("/healthz")
+@public
 def healthz() -> Response:
     """Say that the process answers; touches nothing else."""
     return json_answer({"status": "ok"})
 
 
 @blueprint.get("/readyz")
+@public
 def readyz() -> Response:
     """Say whether invocations can be taken now, and if not, every reason."""
     readiness = services().ready()
@@ -40,12 +43,14 @@ def readyz() -> Response:
 
 
 @blueprint.get("/limits")
+@public
 def get_limits() -> Response:
     """Show the bounds that are enforced."""
     return json_answer(services().limits.document())
 
 
 @blueprint.get("/openapi.json")
+@public
 def get_openapi() -> Response:
     """Answer the description of this API."""
     document = resources.files("lowcode_faas_core").joinpath("openapi.json").read_bytes()

@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl
 
 from flask import request
 
+from lowcode_faas_core.api.authorisation import enter
 from lowcode_faas_core.errors import (
     ConflictingValues,
     InvalidValue,
@@ -95,6 +96,7 @@ def page_of_query(query: Mapping[str, str]) -> tuple[int, str | None]:
 def collection_of(in_path: str | None, query: Mapping[str, str], in_body: str | None = None) -> str:
     """Return the collection a request means, from wherever it says so; the root when nowhere.
 
+    :raises Forbidden: it is not the caller's.
     :raises InvalidValue: one of the places holds no legal path.
     :raises ConflictingValues: two places hold different ones.
     """
@@ -108,7 +110,7 @@ def collection_of(in_path: str | None, query: Mapping[str, str], in_body: str | 
             found.append(check_collection_path(value, where=where))
     if len(set(found)) > 1:
         raise ConflictingValues("collection_path is given twice with different values")
-    return found[0] if found else ""
+    return enter(found[0] if found else "")
 
 
 def function_of(

@@ -11,6 +11,7 @@ pytest.register_assert_rewrite(
     *(
         f"lowcode_faas_core.testing.{name}"
         for name in (
+            "authenticator_contract",
             "executions_contract",
             "launcher_contract",
             "log_sink_contract",

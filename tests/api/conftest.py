@@ -30,6 +30,7 @@ from werkzeug.test import run_wsgi_app
 
 from lowcode_faas_core import dispatcher, worker
 from lowcode_faas_core.api.application import create_api
+from lowcode_faas_core.authentication import Authentication
 from lowcode_faas_core.configuration import LimitSettings
 from lowcode_faas_core.limits import OperatorLimits
 from lowcode_faas_core.logquery.queries import LogQueries
@@ -254,7 +255,7 @@ class _StubServices:
         self.limits = limits
         self.default_reuse = Reuse.WARM
         self.log_queries = LogQueries({"job": "lowcode-faas"})
-        self.loopback_only = True
+        self.authentication = Authentication(None, loopback=True)
         #: What ready() answers next; empty: ready.
         self.readiness: list[Readiness] = []
 
@@ -284,6 +285,7 @@ def stub_setup(tmp_path: Path, description: Description) -> Iterator[Api]:
 
 def _environ(tmp_path: Path) -> dict[str, str]:
     return {
+        "LOWCODE_FAAS_LISTEN": "127.0.0.1:0",
         "LOWCODE_FAAS_STORAGE": "files",
         "LOWCODE_FAAS_DATA_DIR": str(tmp_path / "data"),
         "LOWCODE_FAAS_FILES_KEEP_VERSIONS": "20",

@@ -24,9 +24,7 @@ from lowcode_faas_core.model import (
 #: Codes that need no exception of their own.
 OTHER_CODES = {"method_not_allowed", "not_ready"}
 #: Errors of the start, and codes of what is not built yet or is never raised as itself.
-UNSERVED_CODES = set(
-    "start_error configuration_error plugin_error unauthenticated conflict".split()
-)
+UNSERVED_CODES = set("start_error configuration_error plugin_error conflict".split())
 
 
 def test_the_description_is_valid(description: Any) -> None:

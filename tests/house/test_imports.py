@@ -9,13 +9,13 @@ from pathlib import Path
 #: The groups in order; a name stands for the module, or for every module of the package.
 ORDER = (
     "errors",
-    "ids model names shared_output",
+    "callers ids model names shared_output",
     "paging settings",
     "configuration",
     "interfaces",
     "hookspecs",
-    "catalogue plugins",
-    "admission environment limits sources",
+    "catalogue plugins tokens",
+    "admission authentication environment limits sources",
     "delivery sandbox logquery",
     "logs",
     "invoker",

@@ -48,6 +48,7 @@ def test_workers_print_whole_lines_that_name_their_run(
 def test_a_failing_sink_is_degraded_and_not_unready(tmp_path: Path) -> None:
     app = dispatcher.create_app(
         {
+            "LOWCODE_FAAS_LISTEN": "127.0.0.1:0",
             "LOWCODE_FAAS_DATA_DIR": str(tmp_path),
             "LOWCODE_FAAS_RUNNER": "process",
             "LOWCODE_FAAS_STOCK": "0",

@@ -189,6 +189,7 @@ def test_a_flood_ends_in_a_count_and_the_run_goes_on(
 
 def _environ(tmp_path: Path) -> dict[str, str]:
     return {
+        "LOWCODE_FAAS_LISTEN": "127.0.0.1:0",
         "LOWCODE_FAAS_DATA_DIR": str(tmp_path / "data"),
         "LOWCODE_FAAS_RUNNER": "process",
         "LOWCODE_FAAS_STOCK": "0",

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from lowcode_faas_core.interfaces.authenticator import Authenticator
 from lowcode_faas_core.interfaces.executions import ExecutionStore
 from lowcode_faas_core.interfaces.launcher import Launcher, Sandbox
 from lowcode_faas_core.interfaces.log_sink import LogSink
 from lowcode_faas_core.interfaces.runner import Runner
 from lowcode_faas_core.interfaces.source import SourceFetcher
 from lowcode_faas_core.interfaces.storage import Storage
+from lowcode_faas_core.testing.authenticator_contract import AuthenticatorContract
 from lowcode_faas_core.testing.executions_contract import ExecutionStoreContract
 from lowcode_faas_core.testing.launcher_contract import LauncherContract
 from lowcode_faas_core.testing.log_sink_contract import LogSinkContract
@@ -33,6 +35,7 @@ ROLES = [
     (Runner, RunnerContract),
     (LogSink, LogSinkContract),
     (SourceFetcher, SourceFetcherContract),
+    (Authenticator, AuthenticatorContract),
 ]
 
 
@@ -77,6 +80,7 @@ FORGETFUL = """
 import pytest
 from lowcode_faas_core.testing.launcher_contract import LauncherContract
 from lowcode_faas_core.testing.memory_executions import MemoryExecutionStore
+from lowcode_faas_core.testing.authenticator_contract import AuthenticatorContract
 from lowcode_faas_core.testing.executions_contract import ExecutionStoreContract
 
 class Forgetful(MemoryExecutionStore):

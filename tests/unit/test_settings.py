@@ -197,15 +197,10 @@ def test_loopback(host: str, alone: bool) -> None:
 
 @pytest.mark.fault(24)
 class TestExposure:
-    def test_a_dispatcher_others_can_reach_is_refused(self) -> None:
-        with pytest.raises(ConfigurationError, match=r"^LOWCODE_FAAS_LISTEN is 0.0.0.0:8080"):
-            check_exposure(ServerSettings(), ProcessRole.DISPATCHER)
-
-    def test_it_may_be_meant(self) -> None:
-        check_exposure(ServerSettings(allow_anonymous=True), ProcessRole.DISPATCHER)
+    def test_a_dispatcher_asks_callers_itself(self) -> None:
+        check_exposure(ServerSettings(), ProcessRole.DISPATCHER)
 
     def test_loopback_needs_nothing(self) -> None:
-        check_exposure(ServerSettings(listen=("127.0.0.1", 80)), ProcessRole.DISPATCHER)
         check_exposure(ServerSettings(worker_listen=("::1", 9090)), ProcessRole.WORKER)
 
     @pytest.mark.fault(25)
