@@ -31,7 +31,7 @@ from lowcode_faas_core.errors import ConfigurationError, StartError
 from lowcode_faas_core.intake import RESERVED_THREADS, IntakeWorker
 from lowcode_faas_core.preflight import REFUSED, preflight
 from lowcode_faas_core.settings import PREFIX, read_settings
-from lowcode_faas_core.startup import ProcessRole, Startup, address, check_exposure
+from lowcode_faas_core.startup import ProcessRole, Startup, address, check_exposure, first_token
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -311,9 +311,22 @@ def attempt(environ: Mapping[str, str], role: ProcessRole) -> None:
                 print(f"lowcode-faas: {note}", file=sys.stderr)  # noqa: T201
         finally:
             services.close()
+        show_first_token(startup)
     except StartError as error:
         report(error)
         raise SystemExit(REFUSED) from error
+
+
+def show_first_token(startup: Startup) -> None:
+    """Make the first token where one is needed, and print it: the only time anybody sees it."""
+    token = first_token(startup)
+    if token is not None:
+        print(  # noqa: T201
+            "lowcode-faas: there were no tokens, so this one was made. It may do everything and is "
+            f"shown only now:\n{token}",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def warn(warnings: Iterable[str]) -> None:

@@ -17,11 +17,11 @@ from typing import Any
 
 import urllib3
 
-from lowcode_faas_core.configuration import ServerSettings
-from lowcode_faas_core.errors import ConfigurationError
+from lowcode_faas_core.configuration import ClientSettings, ServerSettings
+from lowcode_faas_core.errors import ConfigurationError, StartError
 from lowcode_faas_core.server import check_port
 from lowcode_faas_core.settings import read
-from lowcode_faas_core.startup import ProcessRole
+from lowcode_faas_core.startup import ProcessRole, Startup, first_token
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
@@ -41,8 +41,9 @@ LANGUAGES = {".mjs": "javascript", ".mts": "typescript"}
 class Api:
     """The service's own HTTP API, as any caller would use it."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, token: str) -> None:
         self.url = url
+        self.headers = {"Authorization": f"Bearer {token}"} if token else {}
         self.http = urllib3.PoolManager(retries=False, timeout=30.0)
 
     def call(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
@@ -51,7 +52,7 @@ class Api:
             method,
             self.url + path,
             body=None if body is None else json.dumps(body).encode(),
-            headers={} if body is None else {"Content-Type": "application/json"},
+            headers={"Content-Type": "application/json", **self.headers},
         )
         return answer.status, json.loads(answer.data) if answer.data else None
 
@@ -111,10 +112,16 @@ def wait_ready(api: Api) -> None:
     raise SystemExit(f"the service is not ready after {READY_S:g} s: {json.dumps(answered)}")
 
 
-def guide(url: str) -> None:
+def guide(url: str, token: str) -> None:
     """Wait, deploy into an empty store, invoke once, and print what to try next."""
-    api = Api(url)
+    api = Api(url, token)
     wait_ready(api)
+    if api.call("GET", "/functions")[0] == 401:
+        say("\nThe service asks who calls. Name one of its tokens in LOWCODE_FAAS_TOKEN to see the")
+        say(
+            "examples; `.venv/bin/lowcode-faas token create NAME` makes one.\n\nCtrl-C ends the service."
+        )
+        return
     empty = (
         not api.must("GET", "/functions")["items"] and not api.must("GET", "/collections")["items"]
     )
@@ -129,6 +136,8 @@ def guide(url: str) -> None:
     deploy = json.dumps({"name": "double", "source_code": source})
     say("\nTry next, in another terminal:\n")
     curl = "curl -s -H 'Content-Type: application/json'"
+    if token:
+        curl += f" -H 'Authorization: Bearer {token}'"
     say(f"{curl} {url}/functions/greet/invoke -d '{json.dumps({'input': {'name': 'you'}})}'")
     say(f"{curl} {url}/functions -d '{deploy}'")
     say(f"{curl} {url}/functions/double/invoke -d '{json.dumps({'input': {'n': 21}})}'")
@@ -140,6 +149,19 @@ def set_defaults(values: dict[str, str]) -> None:
     for name, value in values.items():
         if not os.environ.get(name):
             os.environ[name] = value
+
+
+def token_to_show() -> str:
+    """Return the token the environment names, or the first one, made and printed now."""
+    try:
+        given: str = read(os.environ, ClientSettings).token
+        if not given:
+            given = first_token(Startup.read(os.environ, ProcessRole.DISPATCHER)) or ""
+            if given:
+                say(f"There were no tokens, so this one was made. It may do everything:\n{given}")
+    except StartError:
+        return ""  # the service itself reports it, with everything else that is wrong
+    return given
 
 
 def main() -> None:
@@ -156,13 +178,14 @@ def main() -> None:
     except ConfigurationError:
         host, port = "", 0  # the service itself reports it, with everything else that is wrong
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    token = token_to_show() if host else ""
     service = os.getpid()
     if host and os.fork() == 0:
         # The guide has nothing to say once the service is gone.
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         if os.getppid() == service:
-            guide(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+            guide(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}", token)
         sys.exit()
     command = Path(sys.executable).with_name("lowcode-faas")
     os.execv(command, [str(command), "dispatcher"])

@@ -8,6 +8,7 @@ from lowcode_faas_core import __version__
 from lowcode_faas_core.cli.config import config
 from lowcode_faas_core.cli.plugins import plugins
 from lowcode_faas_core.cli.roles import dispatcher, worker
+from lowcode_faas_core.cli.token import token
 from lowcode_faas_core.cli.upkeep import gc, migrate
 
 __all__ = ["cli", "main"]
@@ -19,7 +20,7 @@ def cli() -> None:
     """Run JavaScript and TypeScript functions on a machine of your own."""
 
 
-for _command in (dispatcher, worker, config, plugins, migrate, gc):
+for _command in (dispatcher, worker, config, plugins, token, migrate, gc):
     cli.add_command(_command)
 
 

@@ -48,7 +48,14 @@ class TestWorkerRole:
     @pytest.mark.parametrize("shown", [None, "Bearer wrong", "Basic s3cret", "s3cret", "Bearer "])
     def test_without_the_token_nothing_is_answered(self, worker: Any, shown: str | None) -> None:
         headers = {} if shown is None else {"Authorization": shown}
-        for method, path in (("POST", "/v1/run"), ("GET", "/v1/info")):
+        for method, path in (
+            ("POST", "/v1/run"),
+            ("GET", "/v1/info"),
+            ("GET", "/metrics"),
+            ("GET", "/no/such/path"),
+            ("DELETE", "/v1/run"),
+            ("OPTIONS", "/v1/run"),
+        ):
             status, answer = worker.call(method, path, {} if method == "POST" else None, headers)
             assert (status, answer["code"]) == (401, "unauthenticated")
             assert "s3cret" not in str(answer)
@@ -66,14 +73,15 @@ class TestWorkerRole:
         assert "version 999" in answer["detail"]
 
 
-@pytest.mark.fault(24)
-def test_an_address_others_can_reach_is_refused(
+@pytest.mark.fault(25)
+def test_a_worker_others_can_reach_is_refused_without_a_secret(
     start: Callable[..., Any], free_port: Callable[[], int]
 ) -> None:
     port = free_port()
-    service = start(COMMAND, "dispatcher", port=port, LISTEN=f"0.0.0.0:{port}", RUNNER="process")
+    address = f"0.0.0.0:{port}"
+    service = start(COMMAND, "worker", port=port, WORKER_LISTEN=address, RUNNER="process")
     assert service.process.wait(30) == 2
-    assert service.text().startswith(f"lowcode-faas: LOWCODE_FAAS_LISTEN is 0.0.0.0:{port}")
+    assert service.text().startswith(f"lowcode-faas: LOWCODE_FAAS_WORKER_LISTEN is {address}")
     assert len(service.text().splitlines()) == 1
 
 

@@ -41,11 +41,11 @@ def test_everything_wrong_is_said_once_before_anything_listens(role: str) -> Non
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"LISTEN": "0.0.0.0:1", "STORAGE": "files", "RUNNER": "process"},
+        {"LISTEN": "203.0.113.1:80", "STORAGE": "files", "RUNNER": "process"},
         {"THREADS": "two", "STORAGE": "files", "RUNNER": "process"},
         {"STORAGE": "flies", "RUNNER": "process"},
     ],
-    ids=["refused", "settings", "plugin"],
+    ids=["address", "settings", "plugin"],
 )
 def test_a_misspelt_variable_is_told_before_the_failure_it_may_explain(
     wrong: dict[str, str],
