@@ -177,7 +177,10 @@ def path(value: str) -> Path:
     """Parse a path; ``~`` is expanded, relative ones are taken from the working directory."""
     if "\0" in value:
         raise ValueError("must be a path")
-    return Path(value).expanduser()
+    try:
+        return Path(value).expanduser()
+    except RuntimeError:
+        raise ValueError("must be a path; there is no such home folder") from None
 
 
 def boolean(value: str) -> bool:
