@@ -2,7 +2,7 @@
 
 What is not JSON in UTF-8, or holds what JSON cannot (NaN, numbers beyond its readers, lone
 surrogates, endless nesting), is a 400. JSON of the wrong shape, unknown fields included, is a 422
-that points at the value. Of equal keys the last counts, here as in Node.
+that points at the value. 16.0 is a whole number, as for JSON Schema. Of equal keys the last counts, here as in Node.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ class Body(Generic[T]):
     def __init__(self, shape: type[T], *, required: bool = True) -> None:
         self._shape = shape
         self._decoder = msgspec.json.Decoder(shape)
+        self._lenient = msgspec.json.Decoder(shape, strict=False)
         self._required = required
 
     def read(self, limit: int) -> T:
@@ -58,8 +59,33 @@ class Body(Generic[T]):
         try:
             return self._decoder.decode(content)
         except _not_in_json as error:
+            lenient = self._with_whole_numbers(content)
+            if lenient is not None:
+                return lenient
             # Whatever stopped it, an undecodable byte further on comes first.
             raise refusal(self._shape, decode_any(content), error) from None
+
+    def _with_whole_numbers(self, content: bytes) -> T | None:
+        """Decode what is of the right shape but for 16.0 in place of 16; ``None`` when it is not.
+
+        Clients write it whose language has one kind of number.
+        """
+        try:
+            found = self._lenient.decode(content)
+            return found if _is_alike(found, msgspec.json.decode(content)) else None
+        except (*_not_in_json, msgspec.ValidationError):
+            return None
+
+
+def _is_alike(made: Any, given: Any) -> bool:
+    """Tell whether lenient decoding took nothing for a number, or null, that was given as text."""
+    if isinstance(made, msgspec.Raw):
+        return True
+    if isinstance(made, msgspec.Struct):
+        return all(_is_alike(getattr(made, name), value) for name, value in given.items())
+    if isinstance(made, int | float):
+        return isinstance(given, int | float) and isinstance(given, bool) is isinstance(made, bool)
+    return bool(made == given)
 
 
 def decode_any(content: bytes | msgspec.Raw) -> Any:

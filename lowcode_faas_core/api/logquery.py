@@ -89,4 +89,5 @@ def _time(given: Mapping[str, str], name: str) -> str | None:
             f"/{name}",
             where="query",
         ) from None
-    return f"{moment:%Y-%m-%dT%H:%M:%S}{(fraction or '.').ljust(10, '0')}Z"
+    # Not %Y: it writes the year 758 with three digits.
+    return f"{moment.replace(tzinfo=None).isoformat(timespec='seconds')}{(fraction or '.').ljust(10, '0')}Z"

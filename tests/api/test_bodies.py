@@ -477,3 +477,23 @@ def test_a_refusal_says_what_would_be_legal(
     assert detail in said
     assert "Expected" not in said
     assert "enum" not in said
+
+
+@pytest.mark.parametrize("text", ["2", "2.0", "2e0", "20.0e-1"])
+def test_a_whole_number_may_be_written_in_any_way(stub_api, text):
+    stub_api.deploy()
+    stub_api.deploy(source="export const handler = () => 2;")
+    body = f'{{"version": {text}, "timeout_ms": {text}e3}}'.replace("e0e3", "e3").replace(
+        "e-1e3", "e2"
+    )
+    answer = stub_api.post("/functions/greet/invoke", body=body.encode())
+    assert (answer.status, answer.json["deployment_version"]) == (200, 2)
+
+
+@pytest.mark.parametrize("text", ["2.5", '"2"', "true", "[2]", "1e400", '"null"'])
+def test_what_is_none_is_no_whole_number(stub_api, text):
+    stub_api.deploy()
+    body = f'{{"limits": {{"pids": {text}}}, "name": "x", "source_code": "y"}}'
+    assert stub_api.post("/functions", body=body.encode()).status in (400, 422)
+    answer = stub_api.post("/functions/greet/invoke", body=f'{{"version": {text}}}'.encode())
+    assert answer.status in (400, 422)
