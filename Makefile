@@ -16,7 +16,7 @@ METADATA := setup.cfg pyproject.toml $(PLUGINS) Makefile
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check soak rolling history dev-services docs clean
+.PHONY: help run test check soak rolling fuzz history dev-services docs clean
 
 help:  ## Show the tasks
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(firstword $(MAKEFILE_LIST)) | \
@@ -40,6 +40,9 @@ soak: $(VENV)/.dev  ## Ten minutes of hostile functions and kills; SOAK_SECONDS,
 
 rolling: $(VENV)/.dev  ## Restart two workers behind HAProxy under 10,000 requests
 	@ROLLING_REQUESTS=$${ROLLING_REQUESTS:-10000} $(BIN)/python -m pytest -s tests/integration/test_balancer.py
+
+fuzz: $(VENV)/.dev  ## Ten minutes of Schemathesis against a live service; FUZZING_SECONDS, FUZZING_SEED
+	@FUZZING_SECONDS=$${FUZZING_SECONDS:-600} $(BIN)/python -m pytest --quiet --timeout 3600 tests/integration/test_schemathesis.py
 
 history: $(VENV)/.dev  ## Two minutes of db_s3 beside servers that fail; HISTORY_SECONDS, HISTORY_SEED
 	@HISTORY_SECONDS=$${HISTORY_SECONDS:-120} $(BIN)/python -m pytest --quiet -s --timeout 1800 tests/history

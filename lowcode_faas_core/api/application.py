@@ -7,6 +7,7 @@ from flask import Flask, Response
 from lowcode_faas_core.api import (
     authorisation,
     collections,
+    description,
     environments,
     functions,
     invoke,
@@ -37,7 +38,7 @@ def create_api(services: ApiServices) -> Flask:
     app.after_request(_name_request)
     app.after_request(authorisation.hold_back_unchecked)
     problems.install(app)
-    for module in (collections, functions, environments, invoke, logquery, operations):
+    for module in (collections, functions, environments, invoke, logquery, operations, description):
         app.register_blueprint(module.blueprint)
     return app
 

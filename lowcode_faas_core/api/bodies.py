@@ -2,7 +2,8 @@
 
 What is not JSON in UTF-8, or holds what JSON cannot (NaN, numbers beyond its readers, lone
 surrogates, endless nesting), is a 400. JSON of the wrong shape, unknown fields included, is a 422
-that points at the value. 16.0 is a whole number, as for JSON Schema. Of equal keys the last counts, here as in Node.
+that points at the value. 16.0 is a whole number, as for JSON Schema. Of equal keys the
+last counts, here as in Node.
 """
 
 from __future__ import annotations

@@ -1,11 +1,9 @@
-"""``/healthz``, ``/readyz``, ``/limits`` and ``/openapi.json``: for operators and their tools.
+"""``/healthz``, ``/readyz`` and ``/limits``: for operators and their tools.
 
 Query parameters are ignored here: probes add their own to get past caches.
 """
 
 from __future__ import annotations
-
-from importlib import resources
 
 from flask import Blueprint, Response
 
@@ -47,11 +45,3 @@ def readyz() -> Response:
 def get_limits() -> Response:
     """Show the bounds that are enforced."""
     return json_answer(services().limits.document())
-
-
-@blueprint.get("/openapi.json")
-@public
-def get_openapi() -> Response:
-    """Answer the description of this API."""
-    document = resources.files("lowcode_faas_core").joinpath("openapi.json").read_bytes()
-    return Response(document, mimetype="application/json")

@@ -126,7 +126,7 @@ class Description:
             response = self.resolve(responses[str(answer.status)])
             self.seen.add((operation["operationId"], answer.status))
         for name, header in response.get("headers", {}).items():
-            self._validate(answer.headers.get(name), self.resolve(header)["schema"], name)
+            self.validate(answer.headers.get(name), self.resolve(header)["schema"], name)
         if method == "HEAD":
             assert answer.body == b""
             return
@@ -138,9 +138,10 @@ class Description:
             return
         assert media_type in content
         if media_type.endswith("json"):
-            self._validate(answer.json, content[media_type]["schema"], f"{method} {path}")
+            self.validate(answer.json, content[media_type]["schema"], f"{method} {path}")
 
-    def _validate(self, value: Any, schema: dict[str, Any], what: str) -> None:
+    def validate(self, value: Any, schema: dict[str, Any], what: str) -> None:
+        """Assert that ``value`` is what the schema describes."""
         if schema.get("type") == "integer" and isinstance(value, str):
             value = int(value)
         absolute = jsonlib.loads(jsonlib.dumps(schema).replace('"#/', '"urn:openapi#/'))

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import base64
+import dataclasses
+import hashlib
+import html
 import re
 from typing import Any
 
@@ -9,6 +13,8 @@ from openapi_spec_validator import validate
 from lowcode_faas_core import errors
 from lowcode_faas_core.api import collections, environments, functions, invoke
 from lowcode_faas_core.api.application import create_api
+from lowcode_faas_core.configuration import LimitSettings
+from lowcode_faas_core.limits import OperatorLimits
 from lowcode_faas_core.model import (
     Collection,
     Deployment,
@@ -20,6 +26,7 @@ from lowcode_faas_core.model import (
     StartKind,
     Status,
 )
+from tests.api.conftest import Description, stub_setup_with
 
 #: Codes that need no exception of their own.
 OTHER_CODES = {"method_not_allowed", "not_ready"}
@@ -96,7 +103,14 @@ def test_every_success_is_answered_as_described(
         post(f"{function}/invoke", {"input": {}})
         api.delete(function)
     api.delete("/collections/org")
-    for target in ("/function-logs/query", "/healthz", "/readyz", "/limits", "/openapi.json"):
+    for target in (
+        "/function-logs/query",
+        "/healthz",
+        "/readyz",
+        "/limits",
+        "/openapi.json",
+        "/docs",
+    ):
         get(target)
 
     promised = {
@@ -151,3 +165,103 @@ def test_every_code_and_word_is_described(description: Any) -> None:
     assert error["code"]["enum"] == [code.value for code in ErrorCode]
     assert error["phase"]["enum"] == [phase.value for phase in Phase]
     assert schemas["RunResult"]["properties"]["start"]["enum"] == [kind.value for kind in StartKind]
+
+
+def _contents(node: Any) -> Any:
+    if isinstance(node, dict):
+        if "schema" in node and ("examples" in node or "example" in node):
+            yield node
+        for value in node.values():
+            yield from _contents(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _contents(value)
+
+
+def test_examples_are_what_they_are_examples_of(description: Any) -> None:
+    contents = list(_contents(description.document))
+    assert len(contents) > 30
+    for content in contents:
+        for name, example in content["examples"].items():
+            description.validate(example["value"], content["schema"], name)
+
+
+def test_every_code_has_an_example_with_its_status(description: Any) -> None:
+    statuses = {
+        kind.code: kind.status
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, errors.FaasError)
+    } | {"method_not_allowed": 405, "not_ready": 503}
+    seen = {
+        example["value"]["code"]: example["value"]["status"]
+        for content in _contents(description.document)
+        for example in content["examples"].values()
+        if "code" in example["value"] and "request_id" in example["value"]
+    }
+    codes = description.document["components"]["schemas"]["Problem"]["properties"]["code"]["enum"]
+    assert seen == {code: statuses[code] for code in codes}
+
+
+def test_every_operation_shows_what_is_sent_and_answered(description: Any) -> None:
+    for item in description.document["paths"].values():
+        for method, operation in item.items():
+            if method == "parameters" or operation["operationId"] == "getOpenapi":
+                continue
+            for content in operation.get("requestBody", {}).get("content", {}).values():
+                assert content["examples"], operation["operationId"]
+            for status, response in operation["responses"].items():
+                content = response.get("content", {})
+                if status.startswith("2") and "application/json" in content:
+                    assert content["application/json"]["examples"], operation["operationId"]
+
+
+def test_links_lead_to_operations_and_their_parameters(description: Any) -> None:
+    operations: dict[str, set[str]] = {}
+    links: list[dict[str, Any]] = []
+    for item in description.document["paths"].values():
+        for method, operation in item.items():
+            if method != "parameters":
+                given = [*item.get("parameters", ()), *operation.get("parameters", ())]
+                operations[operation["operationId"]] = {
+                    f"{each['in']}.{each['name']}" for each in map(description.resolve, given)
+                }
+                for response in operation["responses"].values():
+                    links += response.get("links", {}).values()
+    assert len(links) > 20
+    for link in links:
+        assert set(link["parameters"]) <= operations[link["operationId"]]
+
+
+def test_the_served_bounds_are_the_operators() -> None:
+    limits = OperatorLimits(
+        dataclasses.replace(LimitSettings(), max_memory_mb=999, max_timeout_ms=200_000)
+    )
+    api = stub_setup_with(limits, Description())
+    schemas = api.get("/openapi.json").json["components"]["schemas"]
+    assert schemas["Limits"]["properties"]["memory_mb"]["maximum"] == 999
+    assert schemas["InvokeBody"]["properties"]["timeout_ms"]["maximum"] == 200_000
+
+
+def test_the_page_is_whole_and_asks_for_nothing(stub_api: Any, description: Any) -> None:
+    answer = stub_api.get("/docs")
+    page = answer.body.decode()
+    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+    policy = answer.headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'; style-src 'sha256-")
+    style = re.search(r"<style>(.*?)</style>", page, re.DOTALL)
+    assert style is not None
+    digest = base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode()
+    assert f"'sha256-{digest}'" in policy
+    assert not re.search(r"<script|<link|<img|<iframe|@import|url\(|src=|style=", page)
+    assert re.findall(r'href="([^"]*)"', page) == ["openapi.json"]
+    for path, item in description.document["paths"].items():
+        for method, operation in item.items():
+            if method != "parameters":
+                assert f"{method.upper()} {path}" in page
+                assert (
+                    html.escape(operation["summary"], quote=True).replace("&#x27;", "&#39;") in page
+                )
+    for code in description.document["components"]["schemas"]["Problem"]["properties"]["code"][
+        "enum"
+    ]:
+        assert code in page

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from lowcode_faas_core.authentication import Authentication, TokenAuthenticator
+from lowcode_faas_core.callers import Verb
+from lowcode_faas_core.tokens import TokenFile
+
 BODY = {"name": "planted", "source_code": "export const handler = () => ({ ok: true });"}
 
 
@@ -71,3 +75,36 @@ def test_a_page_of_our_own_may_use_it(stub_api):
 def test_a_body_no_preflight_is_asked_for_is_refused(stub_api, declared):
     answer = stub_api.request("POST", "/functions", json=BODY, headers={"Content-Type": declared})
     assert answer.status == 415
+
+
+@pytest.mark.fault(28)
+@pytest.mark.parametrize("shown", [True, False])
+def test_no_page_elsewhere_gets_leave_or_a_cookie(stub_api, tmp_path, shown):
+    # Given an API behind tokens, and a page elsewhere, with or without somebody's token
+    file = TokenFile(tmp_path / "tokens.json")
+    token = file.create("ops", [Verb.ADMIN])
+    stub_api.services.authentication = Authentication(TokenAuthenticator(file))
+    headers = {"Origin": "https://evil.example", "Host": "faas.example"}
+    if shown:
+        headers["Authorization"] = f"Bearer {token}"
+    preflight = {
+        **headers,
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization, content-type",
+    }
+    # When it asks for leave, reads and writes
+    answers = [
+        stub_api.request("OPTIONS", "/functions", headers=preflight),
+        stub_api.request("GET", "/functions", headers=headers),
+        stub_api.request("POST", "/functions", json=BODY, headers=headers),
+        stub_api.request(
+            "POST", "/functions", json=BODY, headers={**headers, "Content-Type": "text/plain"}
+        ),
+    ]
+    # Then no answer lets a browser show it to the page, none sets a cookie, nothing was written
+    for answer in answers:
+        assert not [name for name, _ in answer.headers if name.startswith("Access-Control-")]
+        assert "Set-Cookie" not in answer.headers
+    assert [answer.status for answer in answers[2:]] == [403, 403]
+    owner = {"Authorization": f"Bearer {token}"}
+    assert stub_api.get("/functions", headers=owner).json["items"] == []

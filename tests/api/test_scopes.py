@@ -89,6 +89,7 @@ PUBLIC = {
     "/readyz": "readyz",
     "/limits": "getLimits",
     "/openapi.json": "getOpenapi",
+    "/docs": "getDocs",
 }
 
 

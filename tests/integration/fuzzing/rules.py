@@ -12,15 +12,15 @@ that break a rule is held by the tests of the API. The rules:
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from typing import Any
 
 import schemathesis
 from hypothesis import strategies as st
-from schemathesis.core import NotSet
 from schemathesis.generation import GenerationMode
 
-#: Long enough for a sandbox to start on a machine that is busy, short enough not to be waited for.
-PATIENCE_MS = 8000
+#: Long enough for a sandbox to start on a machine that is busy; none of the modules waits for it.
+PATIENCE_MS = 30_000
 
 MODULES = (
     "export const handler = (input) => ({ ok: true, data: input });",
@@ -47,20 +47,40 @@ def map_case(context: Any, case: Any) -> Any:
     """Mend what breaks a rule that the description states in words only."""
     if case.meta is None or case.meta.generation.mode is not GenerationMode.POSITIVE:
         return case
-    query = case.query if isinstance(case.query, dict) else {}
-    path = case.path_parameters if isinstance(case.path_parameters, dict) else {}
-    body = case.body if isinstance(case.body, dict) else {}
+    query, path, body = map(members, (case.query, case.path_parameters, case.body))
     once("collection_path", path, query, body)
     once("version", query, body)
-    if "since" in query and "until" in query:
-        del query["until"]
+    if "since" in query:
+        query.pop("until", None)
     operation = context.operation.definition.raw["operationId"]
-    if operation.startswith("rollback") and "version" not in query and not body.get("version"):
-        if isinstance(case.body, NotSet | dict | None):
-            case.body, case.media_type = {**body, "version": 1}, "application/json"
-    if operation.startswith("invoke") and isinstance(body.get("timeout_ms"), int):
-        body["timeout_ms"] = max(body["timeout_ms"], PATIENCE_MS)
+    if operation.startswith("rollback") and not (query.get("version") or body.get("version")):
+        body["version"] = 1
+        case.media_type = "application/json"
+    if isinstance(body.get("limits"), Mapping):
+        body["limits"] = wait(dict(body["limits"]))
+    wait(body)
+    case.query = query
+    if body or isinstance(case.body, dict):
+        case.body = body
     return case
+
+
+@schemathesis.hook
+def before_add_examples(context: Any, examples: list[Any]) -> None:
+    """Mend those that are put together from examples of the description and what was answered."""
+    examples[:] = [map_case(context, case) for case in examples]
+
+
+def members(part: Any) -> dict[str, Any]:
+    """Return a copy of what a part of the request holds."""
+    return dict(part) if isinstance(part, Mapping) else {}
+
+
+def wait(deadlines: dict[str, Any]) -> dict[str, Any]:
+    """Make a deadline, if there is one, long enough."""
+    if isinstance(deadlines.get("timeout_ms"), int | float):
+        deadlines["timeout_ms"] = max(deadlines["timeout_ms"], PATIENCE_MS)
+    return deadlines
 
 
 def once(name: str, *places: dict[str, Any]) -> None:
