@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 FOLDER = Path(__file__).with_name("fuzzing")
+SECONDS = os.environ.get("FUZZING_SECONDS", "75")
 CONFIG = FOLDER / "schemathesis.toml"
 COMMAND = Path(sys.executable).with_name("schemathesis")
 TOKENS = Path(sys.executable).with_name("lowcode-faas")
@@ -29,6 +30,7 @@ def test_nothing_is_excluded_or_suppressed() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(float(SECONDS) + 240)
 def test_schemathesis_finds_nothing(serve: Callable[..., Any], tmp_path: Path) -> None:
     # Given a service as make run hosts it, and an administrator's token
     data = tmp_path / "data"
@@ -51,13 +53,12 @@ def test_schemathesis_finds_nothing(serve: Callable[..., Any], tmp_path: Path) -
     described.write_text(json.dumps(document))
     count = sum(len(item) - ("parameters" in item) for item in document["paths"].values())
     # When Schemathesis has had its time
-    seconds = os.environ.get("FUZZING_SECONDS", "75")
     seed = os.environ.get("FUZZING_SEED", "")
     done = subprocess.run(
         [
             *(COMMAND, "--config-file", CONFIG, "run", described, "--url", service.url),
             *("--checks", "all", "--continue-on-failure", "--no-color"),
-            *("--max-time", seconds, *(("--seed", seed) if seed else ())),
+            *("--max-time", SECONDS, *(("--seed", seed) if seed else ())),
         ],
         cwd=tmp_path,
         env={**os.environ, "FUZZING_TOKEN": token, "FUZZING_RULES": str(FOLDER / "rules.py")},

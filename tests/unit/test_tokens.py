@@ -46,7 +46,8 @@ class TestTokenAuthenticator(AuthenticatorContract):
         return file.create("ci", [Verb.READ, Verb.INVOKE], "org/team")
 
     @pytest.fixture
-    def authenticator(self, file: TokenFile, token: str) -> TokenAuthenticator:
+    def authenticator(self, file: TokenFile, rejected: list[str]) -> TokenAuthenticator:
+        """Read the file once all of its tokens are made."""
         return TokenAuthenticator(file)
 
     @pytest.fixture
