@@ -11,7 +11,7 @@ from typing import Any
 
 from lowcode_faas_core.configuration import ServerSettings
 from lowcode_faas_core.preflight import preflight
-from lowcode_faas_core.server import gunicorn_settings, show_first_token
+from lowcode_faas_core.server import build_after_the_fork, gunicorn_settings, show_first_token
 from lowcode_faas_core.settings import read
 from lowcode_faas_core.startup import ProcessRole, Startup
 
@@ -22,5 +22,5 @@ wsgi_app = f"lowcode_faas_core.dispatcher:create_app(processes={_server.workers}
 
 def on_starting(server: Any) -> None:
     """Make the first token before any worker is there; in a child, which may import plugins."""
-    del server
+    build_after_the_fork(server)
     preflight(lambda: show_first_token(Startup.read(os.environ, ProcessRole.DISPATCHER)))
