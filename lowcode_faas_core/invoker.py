@@ -67,6 +67,10 @@ class Invoker(ABC):
         """Return when invocations can be taken now, else raise what stops them."""
 
     @abstractmethod
+    def drain(self) -> None:
+        """Have new invocations raise ``Draining`` from now on; what was taken in goes on."""
+
+    @abstractmethod
     def close(self, *, drain_deadline_ns: int = 0) -> None:
         """End what runs and release everything; may be called twice.
 
@@ -148,6 +152,8 @@ class LocalInvoker(Invoker):
 
     def invoke(self, request: InvokeRequest) -> RunResult:
         """Resolve and run."""
+        if self._draining:
+            raise Draining("the service is shutting down")
         invocation = resolve(self._storage, self._limits, request)
         if request.execution_id is None:
             return self._run_what_is_kept(request, invocation)
@@ -203,6 +209,10 @@ class LocalInvoker(Invoker):
         if self._draining:
             raise Draining("the service is shutting down")
         self._runner.check()
+
+    def drain(self) -> None:
+        """Refuse what is new."""
+        self._draining = True
 
     def close(self, *, drain_deadline_ns: int = 0) -> None:
         """Refuse what is new, then close the runner."""

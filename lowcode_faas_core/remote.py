@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
+from email.message import Message
 from typing import Any, Final
 
 import msgspec
-import urllib3
-from urllib3.exceptions import (
-    ConnectTimeoutError,
-    HTTPError,
-    NewConnectionError,
-    ReadTimeoutError,
-)
 
 from lowcode_faas_core.admission import Admission
 from lowcode_faas_core.errors import (
@@ -39,13 +34,21 @@ from lowcode_faas_core.limits import OperatorLimits
 from lowcode_faas_core.model import Invocation, InvokeRequest, RunResult
 from lowcode_faas_core.wire import (
     API_VERSION,
+    ATTEMPT_HEADER,
     DEPLOYMENT_HEADER,
     VERSION_HEADER,
     RunRequest,
     decode_problem,
     decode_result,
 )
-from lowcode_faas_core.worker_connections import connections
+from lowcode_faas_core.worker_connections import (
+    CONNECT_S,
+    Answer,
+    Late,
+    Lost,
+    NotSent,
+    WorkerConnections,
+)
 
 __all__ = ["RemoteInvoker"]
 
@@ -54,10 +57,10 @@ RETRIES: Final = 2
 #: Pause before each of them, in seconds: a worker that restarts is back within moments, or another
 #: one behind the balancer is.
 PAUSE_S: Final = (0.05, 0.25)
-#: Longest wait for a connection, in seconds.
-CONNECT_S: Final = 3.0
 #: What the worker gets beyond the deadline: 2 s to confirm an end, and the way back, in seconds.
 GRACE_S: Final = 10.0
+
+_log = logging.getLogger(__name__)
 
 _NOT_EXECUTED: Final[dict[str, type[FaasError]]] = {
     cls.code: cls
@@ -92,12 +95,15 @@ class RemoteInvoker(Invoker):
             VERSION_HEADER: str(API_VERSION),
             **({"Authorization": f"Bearer {token}"} if token else {}),
         }
-        self._http = connections(admission.permits + 2)
+        self._worker = WorkerConnections(url, admission.permits + 2)
         self._chosen: dict[str, object] = {}
         self._draining = False
+        self._closed = False
 
     def invoke(self, request: InvokeRequest) -> RunResult:
         """Resolve, pin the version, and have the worker run it."""
+        if self._draining:
+            raise Draining("the service is shutting down")
         invocation = resolve(self._storage, self._limits, request)
         mark = object()
         if self._chosen.setdefault(invocation.execution_id, mark) is not mark:
@@ -120,32 +126,35 @@ class RemoteInvoker(Invoker):
         if self._draining:
             raise Draining("the service is shutting down")
         try:
-            answer = self._http.request(
-                "GET", f"{self._url}/readyz", headers=self._headers, timeout=CONNECT_S
+            answer = self._worker.request(
+                "GET", "/readyz", self._headers, b"", time.monotonic() + CONNECT_S
             )
-        except HTTPError as error:
+        except (NotSent, Lost, Late) as error:
             raise RunnerUnavailable(f"the worker at {self._url} does not answer") from error
         if answer.status != 200:
             raise RunnerUnavailable(f"the worker at {self._url} is not ready ({answer.status})")
         self._check_version(answer.headers)
 
+    def drain(self) -> None:
+        """Refuse what is new."""
+        self._draining = True
+
     def close(self, *, drain_deadline_ns: int = 0) -> None:
-        """Refuse what is new, wait for what is out, and close the connections."""
+        """Refuse what is new, wait for what is out, then give it up: the worker may finish it."""
         self._draining = True
         while self._admission.occupied and time.monotonic_ns() < drain_deadline_ns:
             time.sleep(0.02)
-        self._http.clear()
+        self._closed = True
+        self._worker.close()
 
     def _run(self, invocation: Invocation) -> RunResult:
-        if self._draining:
-            raise Draining("the service is shutting down")
         self._admission.enter(lambda: False)
         try:
             for attempt in range(RETRIES + 1):
                 try:
-                    return self._send(invocation)
+                    return self._send(invocation, attempt)
                 except (RunnerUnavailable, StorageUnavailable, Draining):
-                    if attempt == RETRIES or self._draining:
+                    if attempt == RETRIES or self._closed:
                         raise
                     pause_ns = int(PAUSE_S[attempt] * 1e9)
                     if time.monotonic_ns() + pause_ns >= invocation.deadline_ns:
@@ -155,7 +164,7 @@ class RemoteInvoker(Invoker):
         finally:
             self._admission.leave()
 
-    def _send(self, invocation: Invocation) -> RunResult:
+    def _send(self, invocation: Invocation, attempt: int) -> RunResult:
         remaining_ns = invocation.deadline_ns - time.monotonic_ns()
         if remaining_ns <= 0:
             raise CapacityError("the deadline passed before the invocation reached a worker")
@@ -174,28 +183,27 @@ class RemoteInvoker(Invoker):
             timeout_ms=(invocation.deadline_ns - invocation.accepted_ns) // 1_000_000,
             traceparent=invocation.traceparent,
         )
+        headers = {**self._headers, DEPLOYMENT_HEADER: deployment.deployment_id}
+        if attempt:
+            headers[ATTEMPT_HEADER] = str(attempt + 1)
+        deadline = invocation.deadline_ns / 1e9 + GRACE_S
+        may_have_run = f"execution {invocation.execution_id} may have run"
         try:
-            answer = self._http.request(
-                "POST",
-                f"{self._url}/v1/run",
-                body=msgspec.json.encode(body),
-                headers={**self._headers, DEPLOYMENT_HEADER: deployment.deployment_id},
-                timeout=urllib3.Timeout(connect=CONNECT_S, read=remaining_ns / 1e9 + GRACE_S),
-                redirect=False,
+            answer = self._worker.request(
+                "POST", "/v1/run", headers, msgspec.json.encode(body), deadline
             )
-        except (NewConnectionError, ConnectTimeoutError) as error:
+        except NotSent as error:
+            _log.warning("no connection to the worker at %s: %s", self._url, error)
             raise RunnerUnavailable("no worker can be reached") from error
-        except ReadTimeoutError as error:
-            raise WorkerTimeout(
-                f"the worker did not answer; execution {invocation.execution_id} may have run"
-            ) from error
-        except HTTPError as error:
-            raise WorkerLost(
-                f"the worker was lost; execution {invocation.execution_id} may have run"
-            ) from error
+        except Late as error:
+            raise WorkerTimeout(f"the worker did not answer; {may_have_run}") from error
+        except Lost as error:
+            if self._closed:
+                raise WorkerLost(f"this dispatcher was shut down; {may_have_run}") from error
+            raise WorkerLost(f"the worker was lost; {may_have_run}") from error
         return self._read(invocation, answer)
 
-    def _read(self, invocation: Invocation, answer: urllib3.BaseHTTPResponse) -> RunResult:
+    def _read(self, invocation: Invocation, answer: Answer) -> RunResult:
         if answer.status == 200:
             try:
                 result = decode_result(answer.data)
@@ -246,12 +254,12 @@ class RemoteInvoker(Invoker):
             raise RunnerUnavailable("the worker refuses our LOWCODE_FAAS_WORKER_TOKEN")
         raise WorkerLost(f"the worker answered {answer.status} {problem.code}: {problem.detail}")
 
-    def _check_version(self, headers: Mapping[str, str]) -> None:
+    def _check_version(self, headers: Message) -> None:
         if skew := self._skew(headers):
             raise WorkerSkew(skew.removeprefix("; "))
 
     @staticmethod
-    def _skew(headers: Mapping[str, str]) -> str:
+    def _skew(headers: Message) -> str:
         theirs = headers.get(VERSION_HEADER)
         if theirs is None or theirs == str(API_VERSION):
             return ""

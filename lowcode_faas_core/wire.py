@@ -10,6 +10,7 @@ from lowcode_faas_core.model import RunResult
 
 __all__ = [
     "API_VERSION",
+    "ATTEMPT_HEADER",
     "DEPLOYMENT_HEADER",
     "VERSION_HEADER",
     "Problem",
@@ -24,6 +25,8 @@ API_VERSION: Final = 1
 VERSION_HEADER: Final = "X-Lowcode-Faas-Api"
 #: Carries the deployment id, so that a load balancer can send equal ones to the same worker.
 DEPLOYMENT_HEADER: Final = "X-Lowcode-Faas-Deployment"
+#: On what is offered again: a balancer that offers it again itself as well would multiply the two.
+ATTEMPT_HEADER: Final = "X-Lowcode-Faas-Attempt"
 
 
 class RunRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,4 +1,4 @@
-"""Keep-alive connections to the worker; none that has been idle too long carries a request.
+"""Keep-alive connections to the worker: it is known what was sent, and no wait outlasts its deadline.
 
 The worker closes an idle connection after 75 s. A request that meets that close on its way counts
 as sent, and its caller is told that it may have run: so this side gives the connection up first.
@@ -6,48 +6,204 @@ as sent, and its caller is told that it may have run: so this side gives the con
 
 from __future__ import annotations
 
-import math
+import contextlib
+import io
+import select
+import socket
+import ssl
 import time
-from typing import Any, Final
+from collections import deque
+from collections.abc import Mapping
+from email.message import Message
+from http.client import HTTPException, HTTPResponse
+from typing import Any, Final, NamedTuple, cast
+from urllib.parse import urlsplit
 
-import urllib3
-from urllib3.connection import HTTPConnection, HTTPSConnection
-
-__all__ = ["IDLE_S", "connections"]
+__all__ = ["CONNECT_S", "IDLE_S", "Answer", "Late", "Lost", "NotSent", "WorkerConnections"]
 
 #: Idle time after which a connection is not used again, in seconds.
 IDLE_S: Final = 30.0
+#: Longest wait for a connection, TLS included, in seconds.
+CONNECT_S: Final = 3.0
 
 
-class _Plain(HTTPConnection):
-    idle_since = math.inf
+class NotSent(Exception):
+    """Raised when nothing of the request was sent: no connection could be made."""
 
 
-class _Secure(HTTPSConnection):
-    idle_since = math.inf
+class Lost(Exception):
+    """Raised when the connection ended, or spoke no HTTP, after something may have been sent."""
 
 
-class _Pool(urllib3.HTTPConnectionPool):
-    ConnectionCls: Any = _Plain
-
-    def _get_conn(self, timeout: float | None = None) -> Any:
-        connection: Any = super()._get_conn(timeout)
-        if time.monotonic() - connection.idle_since > IDLE_S:
-            connection.close()  # it connects anew with its next request
-        return connection
-
-    def _put_conn(self, conn: Any) -> None:
-        if conn is not None:
-            conn.idle_since = time.monotonic()
-        super()._put_conn(conn)
+class Late(Exception):
+    """Raised at the deadline when the whole answer has not come; something may have been sent."""
 
 
-class _SecurePool(_Pool, urllib3.HTTPSConnectionPool):
-    ConnectionCls = _Secure
+class Answer(NamedTuple):
+    """What the worker said."""
+
+    status: int
+    headers: Message
+    data: bytes
 
 
-def connections(most: int) -> urllib3.PoolManager:
-    """Return a pool that keeps ``most`` connections open and never sends anything twice."""
-    pool = urllib3.PoolManager(num_pools=4, maxsize=most, block=False, retries=False)
-    pool.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
-    return pool
+class _Idle(NamedTuple):
+    peer: socket.socket
+    since: float
+
+
+class WorkerConnections:
+    """Exchanges requests with one worker, or with the balancer before several; for many threads."""
+
+    def __init__(self, url: str, most: int) -> None:
+        """Keep up to ``most`` idle connections to ``url``, http or https."""
+        parts = urlsplit(url)
+        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self._host = parts.hostname or ""
+        self._port = parts.port or (80 if self._tls is None else 443)
+        self._prefix = parts.path.rstrip("/")
+        self._netloc = parts.netloc.rpartition("@")[2]
+        self._most = most
+        self._idle: deque[_Idle] = deque()
+        self._busy: set[socket.socket] = set()
+        self._closed = False
+
+    def request(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes, deadline: float
+    ) -> Answer:
+        """Send one request, once, and return the whole answer by ``deadline`` (``time.monotonic``).
+
+        :raises NotSent: nothing was sent.
+        :raises Lost: something may have been sent, and no answer came that can be read.
+        :raises Late: the same, at the deadline.
+        """
+        lines = [f"{method} {self._prefix}{path} HTTP/1.1", f"Host: {self._netloc}"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        lines.append(f"Content-Length: {len(body)}")
+        # Where a value had a line's end in it, the worker would read a header nobody meant.
+        if any("\r" in line or "\n" in line for line in lines):
+            raise NotSent("a header of the request holds a line's end")
+        head = "\r\n".join(lines).encode("latin-1", "replace") + b"\r\n\r\n"
+        peer = self._take() or self._connect(deadline)
+        self._busy.add(peer)
+        keep = False
+        try:
+            if self._closed:
+                raise NotSent("the connections were closed")
+            # In one piece: the worker would otherwise wake twice for it.
+            answer, keep = _exchange(peer, head + body, method, deadline)
+        finally:
+            self._busy.discard(peer)
+            if keep:
+                self._give_back(peer)
+            else:
+                peer.close()
+        return answer
+
+    def close(self) -> None:
+        """End every connection; who waits for an answer is told that it was lost."""
+        self._closed = True
+        for busy in list(self._busy):
+            with contextlib.suppress(OSError):
+                busy.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(IndexError):
+            while True:
+                self._idle.pop().peer.close()
+
+    def _take(self) -> socket.socket | None:
+        """Return the connection that was used last, unless it ended or is too old."""
+        with contextlib.suppress(IndexError):
+            while True:
+                peer, since = self._idle.pop()
+                if time.monotonic() - since <= IDLE_S and not _readable(peer):
+                    return peer
+                peer.close()
+        return None
+
+    def _give_back(self, peer: socket.socket) -> None:
+        now = time.monotonic()
+        self._idle.append(_Idle(peer, now))
+        with contextlib.suppress(IndexError):
+            while len(self._idle) > self._most or now - self._idle[0].since > IDLE_S:
+                self._idle.popleft().peer.close()
+        if self._closed:
+            self.close()
+
+    def _connect(self, deadline: float) -> socket.socket:
+        left = min(CONNECT_S, deadline - time.monotonic())
+        if left <= 0:
+            raise NotSent("there was no time left to connect")
+        try:
+            peer = socket.create_connection((self._host, self._port), left)
+        except (OSError, UnicodeError) as error:
+            raise NotSent(str(error)) from error
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self._tls is None:
+            return peer
+        try:
+            return self._tls.wrap_socket(peer, server_hostname=self._host)
+        except (OSError, ValueError) as error:
+            peer.close()
+            raise NotSent(f"TLS: {error}") from error
+
+
+class _Until:
+    """What ``HTTPResponse`` reads from: each wait has only what is left until the deadline."""
+
+    def __init__(self, peer: socket.socket, deadline: float) -> None:
+        self._peer = peer
+        self._deadline = deadline
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        raw = cast(io.RawIOBase, self._peer.makefile("rb", buffering=0))
+        return io.BufferedReader(_Raw(raw, self._peer, self._deadline))
+
+
+class _Raw(io.RawIOBase):
+    def __init__(self, raw: io.RawIOBase, peer: socket.socket, deadline: float) -> None:
+        self._raw = raw
+        self._peer = peer
+        self._deadline = deadline
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._peer.settimeout(left)
+        return cast("int | None", self._raw.readinto(buffer))
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+def _exchange(
+    peer: socket.socket, request: bytes, method: str, deadline: float
+) -> tuple[Answer, bool]:
+    """Return the answer, and whether the connection may be used again."""
+    try:
+        peer.settimeout(max(0.001, deadline - time.monotonic()))
+        # Who answers early and closes may have said why: its answer is read all the same.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            peer.sendall(request)
+        response = HTTPResponse(cast(socket.socket, _Until(peer, deadline)), method=method)
+        try:
+            response.begin()
+            data = response.read()
+        finally:
+            response.close()
+        return Answer(response.status, response.headers, data), not response.will_close
+    except TimeoutError as error:
+        raise Late from error
+    except (OSError, HTTPException, ValueError) as error:
+        raise Lost(str(error) or type(error).__name__) from error
+
+
+def _readable(peer: socket.socket) -> bool:
+    """Tell whether an idle connection has ended: there is nothing else it could say."""
+    poll = select.poll()
+    poll.register(peer, select.POLLIN)
+    return bool(poll.poll(0))

@@ -125,6 +125,10 @@ class StubInvoker(Invoker):
         if self.fail_with is not None:
             raise self.fail_with
 
+    def drain(self) -> None:
+        """Refuse what is new."""
+        self.closed = True
+
     def close(self, *, drain_deadline_ns: int = 0) -> None:
         """Refuse what is new."""
         self.closed = True

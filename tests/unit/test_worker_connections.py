@@ -1,15 +1,28 @@
-"""A connection that was idle too long carries no request."""
+"""Whether a request was sent is never guessed, and no peer holds a caller beyond its deadline."""
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import ssl
+import subprocess
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
 from lowcode_faas_core import worker_connections
-from lowcode_faas_core.worker_connections import connections
+from lowcode_faas_core.worker_connections import Late, Lost, NotSent, WorkerConnections
+
+Serve = Callable[[Callable[[socket.socket], None]], str]
+
+
+def ask(http: WorkerConnections, seconds: float = 5.0) -> int:
+    headers = {"X-Id": "1"}
+    return http.request("POST", "/v1/run", headers, b"{}", time.monotonic() + seconds).status
 
 
 @pytest.fixture
@@ -20,7 +33,8 @@ def server() -> Iterator[tuple[str, list[int]]]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def do_GET(self) -> None:
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
             ports.append(self.client_address[1])
             self.send_response(204)
             self.end_headers()
@@ -31,10 +45,37 @@ def server() -> Iterator[tuple[str, list[int]]]:
     found.daemon_threads = True
     thread = threading.Thread(target=found.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
-    yield f"http://127.0.0.1:{found.server_port}/", ports
+    yield f"http://127.0.0.1:{found.server_port}", ports
     found.shutdown()
     found.server_close()
     thread.join()
+
+
+@pytest.fixture
+def peer() -> Iterator[Serve]:
+    """Serve each connection with a function, and return the address."""
+    listeners: list[socket.socket] = []
+
+    def serve(each: Callable[[socket.socket], None]) -> str:
+        listener = socket.create_server(("127.0.0.1", 0))
+        listeners.append(listener)
+
+        def accept() -> None:
+            while True:
+                try:
+                    client, _ = listener.accept()
+                except OSError:
+                    return
+                with client:
+                    each(client)
+
+        threading.Thread(target=accept, daemon=True).start()
+        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+    yield serve
+    for listener in listeners:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
 
 
 @pytest.mark.parametrize(("idle_s", "connected"), [(30.0, 1), (0.0, 3)])
@@ -43,8 +84,137 @@ def test_an_idle_connection_is_used_until_its_time(
 ) -> None:
     url, ports = server
     monkeypatch.setattr(worker_connections, "IDLE_S", idle_s)
-    http = connections(4)
+    http = WorkerConnections(url, 4)
     for _ in range(3):
-        assert http.request("GET", url).status == 204
+        assert ask(http) == 204
     assert len(set(ports)) == connected
-    http.clear()
+    http.close()
+    with pytest.raises(NotSent):
+        ask(http)
+
+
+@pytest.mark.parametrize("said", [b"", b"Connection: close\r\n"])
+def test_a_connection_the_other_side_ended_carries_no_request(peer: Serve, said: bytes) -> None:
+    seen: list[bytes] = []
+
+    def answer_and_close(client: socket.socket) -> None:
+        seen.append(client.recv(65536))
+        client.sendall(b"HTTP/1.1 204 No Content\r\n" + said + b"\r\n")
+
+    http = WorkerConnections(peer(answer_and_close), 4)
+    for _ in range(3):
+        assert ask(http) == 204
+        if not said:
+            time.sleep(0.05)  # its end arrives
+    assert len(seen) == 3
+
+
+def test_a_refused_connection_is_not_sent() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with pytest.raises(NotSent):
+        ask(WorkerConnections(f"http://127.0.0.1:{port}", 4))
+
+
+def test_a_name_nobody_knows_is_not_sent() -> None:
+    with pytest.raises(NotSent):
+        ask(WorkerConnections("http://nobody.invalid", 4))
+
+
+@pytest.mark.fault(103)
+def test_a_failed_handshake_is_not_sent(peer: Serve) -> None:
+    heard: list[bytes] = []
+
+    def no_tls(client: socket.socket) -> None:
+        heard.append(client.recv(65536))
+        client.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    url = peer(no_tls).replace("http://", "https://")
+    with pytest.raises(NotSent, match="TLS"):
+        ask(WorkerConnections(url, 4))
+    assert b"/v1/run" not in heard[0]
+
+
+@pytest.mark.fault(103)
+def test_a_certificate_nobody_vouches_for_is_not_sent(tmp_path: Path, peer: Serve) -> None:
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    make = "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=localhost -days 1".split()
+    subprocess.run(
+        [*make, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    heard: list[bytes] = []
+
+    def tls(client: socket.socket) -> None:
+        with contextlib.suppress(OSError), context.wrap_socket(client, server_side=True) as secure:
+            heard.append(secure.recv(65536))
+
+    url = peer(tls).replace("http://127.0.0.1", "https://localhost")
+    with pytest.raises(NotSent, match="certificate verify failed"):
+        ask(WorkerConnections(url, 4))
+    assert heard in ([], [b""])
+
+
+@pytest.mark.fault(103)
+@pytest.mark.parametrize(
+    "drip", [b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n"]
+)
+def test_bytes_that_trickle_in_do_not_move_the_deadline(peer: Serve, drip: bytes) -> None:
+    def trickle(client: socket.socket) -> None:
+        client.recv(65536)
+        with contextlib.suppress(OSError):
+            client.sendall(drip)
+            for _ in range(100):
+                client.sendall(b"x")
+                time.sleep(0.1)
+
+    began = time.monotonic()
+    with pytest.raises(Late):
+        ask(WorkerConnections(peer(trickle), 4), 0.5)
+    assert 0.4 < time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize(
+    "answer", [b"", b"\x16\x03\x01\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"]
+)
+def test_an_answer_that_breaks_off_is_lost(peer: Serve, answer: bytes) -> None:
+    def part(client: socket.socket) -> None:
+        client.recv(65536)
+        client.sendall(answer)
+
+    with pytest.raises(Lost):
+        ask(WorkerConnections(peer(part), 4))
+
+
+def test_closing_ends_who_waits(peer: Serve) -> None:
+    arrived = threading.Event()
+
+    def silent(client: socket.socket) -> None:
+        client.recv(65536)
+        arrived.set()
+        client.recv(65536)
+
+    http = WorkerConnections(peer(silent), 4)
+    told: list[object] = []
+
+    def wait() -> None:
+        try:
+            told.append(ask(http, 30))
+        except Lost as error:
+            told.append(error)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    assert arrived.wait(5)
+    http.close()
+    thread.join(5)
+    assert isinstance(told[0], Lost)
+
+
+def test_a_header_cannot_bring_another_one(server: tuple[str, list[int]]) -> None:
+    url, ports = server
+    headers = {"X-Id": "1\r\nX-Other: 2"}
+    with pytest.raises(NotSent):
+        WorkerConnections(url, 4).request("POST", "/", headers, b"", time.monotonic() + 1)
+    assert ports == []
