@@ -6,29 +6,25 @@ workers then run what is installed now, not what the master loaded long ago.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import importlib
-import logging
-import math
 import os
 import signal
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gunicorn.app.base import BaseApplication
-from gunicorn.glogging import Logger
 
 from lowcode_faas_core import __version__
 from lowcode_faas_core.configuration import PoolSettings, ServerSettings
+from lowcode_faas_core.drain import SERVICES, FaasWorker, graceful_timeout_s
 from lowcode_faas_core.errors import ConfigurationError, StartError
-from lowcode_faas_core.intake import RESERVED_THREADS, IntakeWorker
+from lowcode_faas_core.intake import RESERVED_THREADS
 from lowcode_faas_core.preflight import REFUSED, preflight
 from lowcode_faas_core.settings import PREFIX, read_settings
 from lowcode_faas_core.startup import ProcessRole, Startup, address, check_exposure, first_token
@@ -36,95 +32,11 @@ from lowcode_faas_core.startup import ProcessRole, Startup, address, check_expos
 if TYPE_CHECKING:
     from flask import Flask
 
-__all__ = ["FaasWorker", "gunicorn_settings", "serve"]
+__all__ = ["build_after_the_fork", "gunicorn_settings", "serve", "show_first_token"]
 
-#: As in ``services.py``, which the master does not import.
-SERVICES = "lowcode_faas_services"
 PR_SET_PDEATHSIG = 1
-#: As gunicorn writes its lines, with the module where gunicorn has nothing.
-LOG_FORMAT = "%(asctime)s [%(process)d] [%(levelname)s] %(name)s: %(message)s"
 #: Seconds a stopping worker gives cancelled runs to answer their callers.
 LAST_WORDS_S = 1.0
-#: Seconds before the graceful timeout at which a stopping worker cancels what still runs.
-CANCEL_BEFORE_S = 3.0
-
-
-class FaasWorker(IntakeWorker):
-    """A gthread worker whose end is prompt: one quit is enough, further signals change nothing."""
-
-    quitting = False
-    draining = False
-
-    def waiting_invocations(self) -> int:
-        """Ask the invoker."""
-        services = self.wsgi.extensions.get(SERVICES)
-        return 0 if services is None else int(services.invoker.waiting())
-
-    def handle_exit(self, sig: int, frame: Any) -> None:
-        """Turn ``/readyz`` red, go on serving until balancers know, then finish what runs.
-
-        What still runs near the graceful timeout is cancelled while its callers can be told: at the
-        timeout itself the master sends SIGKILL, no caller would get an answer, and what sandboxes
-        have on disk would stay until the next start.
-        """
-        if not self.alive or self.draining:
-            return
-        self.draining = True
-        patience = self.cfg.graceful_timeout
-        cancel_s = patience - min(CANCEL_BEFORE_S, patience / 2)
-        self.after(cancel_s, self.cancel_runs)
-        app = getattr(self, "wsgi", None)
-        if app is None or self.master_listens():
-            super().handle_exit(sig, frame)
-            return
-        services = app.extensions[SERVICES]
-        services.draining = True
-        # gunicorn's own option may have set a shorter graceful timeout than ours.
-        notice = min(services.startup.server.drain_notice_s, max(0.0, cancel_s - 1))
-        self.after(notice, partial(super().handle_exit, sig, frame))
-
-    def after(self, seconds: float, do: Callable[[], None]) -> None:
-        """Call ``do`` in a thread of its own, unless the process has ended by then."""
-        timer = threading.Timer(seconds, do)
-        timer.daemon = True
-        timer.start()
-
-    def master_listens(self) -> bool:
-        """Tell a reload, after which others serve, from the end of the service.
-
-        The master closes its listeners before it tells its workers to stop, and keeps them open
-        over a reload.
-        """
-        ours = {f"socket:[{os.fstat(listener.fileno()).st_ino}]" for listener in self.sockets}
-        try:
-            for link in Path(f"/proc/{self.ppid}/fd").iterdir():
-                with contextlib.suppress(FileNotFoundError):
-                    if str(link.readlink()) in ours:
-                        return True
-        except OSError:
-            return True  # the master is gone or not ours to look at: nobody waits for a notice
-        return False
-
-    def cancel_runs(self) -> None:
-        """Close the services: running invocations are answered as cancelled, waiting ones refused."""
-        app = getattr(self, "wsgi", None)
-        if app is not None:
-            app.extensions[SERVICES].close()
-
-    def init_process(self) -> None:
-        """Give the service's own log the form of gunicorn's, then serve."""
-        logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, datefmt=Logger.datefmt)
-        super().init_process()
-
-    def handle_quit(self, sig: int, frame: Any) -> None:
-        """Stop now. Ctrl-C arrives here twice, from the terminal and from the master.
-
-        The second must not raise ``SystemExit`` in the middle of what the first one closes.
-        """
-        if self.quitting:
-            return
-        self.quitting = True
-        super().handle_quit(sig, frame)
 
 
 def die_with_master(server: Any, worker: Any) -> None:
@@ -192,9 +104,7 @@ def gunicorn_settings(server: ServerSettings, role: ProcessRole) -> dict[str, An
         # An idle connection ends here last: the dispatcher closes its own after 30 s, so that no
         # request is sent into a connection that this side is closing.
         "keepalive": 75,
-        "graceful_timeout": math.ceil(
-            server.drain_notice_s + server.drain_timeout_s + CANCEL_BEFORE_S
-        ),
+        "graceful_timeout": graceful_timeout_s(server),
         # The limit on names is the application's to report, with a problem document.
         "limit_request_line": 8190,
         # Heartbeats are a file's times: on a disk, a slow fsync of someone else stops them.

@@ -137,7 +137,8 @@ class Services:
             try:
                 check()
             except FaasError as error:
-                reasons.append(error.detail)
+                if error.detail not in reasons:
+                    reasons.append(error.detail)
             except Exception as error:  # a plugin's own bug must not take the probe down
                 reasons.append(describe(error))
         try:

@@ -23,7 +23,7 @@ ORDER = (
     "services",
     "api",
     "dispatcher worker",
-    "intake preflight server",
+    "intake drain preflight server",
     "cli",
 )
 PACKAGE = "lowcode_faas_core"

@@ -16,13 +16,20 @@ Poll = Callable[..., Any]
 
 NAP = (
     "export const handler = async ({ ms = 0 }) => { console.log('nap begins');"
-    " await new Promise((done) => setTimeout(done, ms)); return { ok: true, data: null }; };"
+    " await new Promise((done) => setTimeout(done, ms)); console.log('nap ends');"
+    " return { ok: true, data: null }; };"
 )
+
+
+def invoke(url: str) -> Any:
+    """Return the answer to an invocation over a connection of its own."""
+    with urllib3.PoolManager(retries=False) as fresh:
+        return fresh.request("POST", f"{url}/functions/nap/invoke", json={"input": {}})
 
 
 @pytest.mark.fault(99)
 @pytest.mark.parametrize("remote", [False, True])
-def test_notice_then_finish_then_cancel(serve: Serve, poll: Poll, remote: bool) -> None:
+def test_notice_then_refuse_then_cancel(serve: Serve, poll: Poll, remote: bool) -> None:
     # Given a service that drains, by itself or behind a dispatcher, and two runs
     drain = {"WORKERS": "1", "DRAIN_NOTICE_S": "2", "DRAIN_TIMEOUT_S": "4"}
     if remote:
@@ -31,30 +38,65 @@ def test_notice_then_finish_then_cancel(serve: Serve, poll: Poll, remote: bool) 
     else:
         ending = service = serve(**drain)
     service.deploy("nap", NAP)
-    short = service.in_background("nap", {"ms": 3500})
+    short = service.in_background("nap", {"ms": 4000})
     long = service.in_background("nap", {"ms": 60_000})
     poll("both run", lambda: ending.text().count("nap begins") == 2)
     names, everyone = ending.owners(), ending.family()
     # When it is told to end
     began = time.monotonic()
     ending.process.send_signal(signal.SIGTERM)
-    # Then it is not ready, says why, and still takes what comes in over new connections
+    # Then it is not ready, says why once, and still takes what comes in over new connections
     poll("it is red", lambda: ending.call("GET", "/readyz")[0] == 503, 1)
-    assert "shutting down" in ending.call("GET", "/readyz")[1]["detail"]
-    with urllib3.PoolManager(retries=False) as fresh:
-        answer = fresh.request("POST", f"{service.url}/functions/nap/invoke", json={"input": {}})
-    assert answer.status == 200
-    assert answer.json()["status"] == "succeeded"
+    assert ending.call("GET", "/readyz")[1]["reasons"].count("the service is shutting down") == 1
+    answer = invoke(service.url)
+    assert (answer.status, answer.json()["status"]) == (200, "succeeded")
+    if not remote:
+        assert answer.headers["Connection"] == "close"
+    # And after the notice refuses what is new, to whoever comes, and says that it did not run
+    time.sleep(max(0.0, began + 2.4 - time.monotonic()))
+    begun = ending.text().count("nap begins")
+    for _ in range(3):
+        answer = invoke(service.url)
+        assert (answer.status, answer.json()["code"]) == (503, "draining"), answer.data
+        assert answer.json()["outcome"] == "not_executed"
+        if not remote:
+            assert answer.headers["Connection"] == "close"
+    assert ending.call("GET", "/healthz")[0] == 200
+    assert not short
     # And the run that fits is finished, the other one cancelled and answered
     assert poll("the short one is answered", lambda: short, 10)[0][1]["status"] == "succeeded"
     status, told = poll("the long one is answered", lambda: long, 10)[0]
     assert 5.5 < time.monotonic() - began < 9
     assert (status, told["status"], told["error"]["code"]) == (200, "cancelled", "cancelled")
+    assert told["outcome"] == "executed"
+    assert ending.text().count("nap begins") == begun
     # And nothing is left
     assert ending.process.wait(10) == 0
     poll("all are gone", lambda: not [seen for seen in everyone if seen.lives()], 5)
     assert ending.left_behind(names) == []
     assert "Traceback" not in ending.text()
+
+
+@pytest.mark.fault(99)
+def test_a_dispatcher_that_ends_gives_up_what_a_worker_runs_and_says_so(
+    serve: Serve, poll: Poll
+) -> None:
+    # Given a dispatcher whose worker runs something longer than its drain
+    worker = serve("worker", WORKERS="1")
+    drain = {"DRAIN_NOTICE_S": "0", "DRAIN_TIMEOUT_S": "1"}
+    dispatcher = serve(WORKERS="1", WORKER_URL=worker.url, **drain)
+    dispatcher.deploy("nap", NAP)
+    answers = dispatcher.in_background("nap", {"ms": 4000}, execution_id="execution-1")
+    poll("it runs", lambda: "nap begins" in worker.text())
+    # When it is told to end
+    dispatcher.process.send_signal(signal.SIGTERM)
+    # Then the caller is told that nobody here knows the end, and the worker finishes it
+    status, told = poll("its caller is told", lambda: answers, 5)[0]
+    assert (status, told["code"], told["outcome"]) == (502, "worker_lost", "unknown")
+    assert "execution-1" in told["detail"]
+    assert dispatcher.process.wait(10) == 0
+    poll("it is finished", lambda: "nap ends" in worker.text())
+    assert worker.text().count("nap begins") == 1
 
 
 def test_a_reload_is_never_red_and_loses_no_request(serve: Serve, poll: Poll) -> None:

@@ -173,8 +173,10 @@ def test_term_ends_a_run_that_is_too_long(
     # Given a service that waits two seconds for its runs, and one of a minute
     port = free_port()
     service = start(
-        *(GUNICORN, "-c", ROOT / "conf" / "gunicorn.conf.py", "--graceful-timeout", "2"),
+        *(GUNICORN, "-c", ROOT / "conf" / "gunicorn.conf.py"),
         port=port,
+        DRAIN_NOTICE_S="0",
+        DRAIN_TIMEOUT_S="2",
         LISTEN=f"127.0.0.1:{port}",
         RUNNER="process",
         DATA_DIR=str(tmp_path / "data"),

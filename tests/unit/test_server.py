@@ -9,6 +9,7 @@ import pytest
 
 from lowcode_faas_core import server
 from lowcode_faas_core.configuration import ServerSettings
+from lowcode_faas_core.drain import FaasWorker
 from lowcode_faas_core.errors import ConfigurationError, StartError
 from lowcode_faas_core.preflight import preflight
 from lowcode_faas_core.startup import ProcessRole
@@ -89,7 +90,7 @@ def test_gunicorn_knows_every_setting_it_is_told() -> None:
 
 
 def test_a_second_quit_changes_nothing() -> None:
-    class Quiet(server.FaasWorker):
+    class Quiet(FaasWorker):
         def __init__(self) -> None:
             self.quitting = True
 
