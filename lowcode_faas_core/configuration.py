@@ -176,7 +176,10 @@ class BackendSettings:
     storage: str = setting("STORAGE", text, "files", "Plugin that keeps functions.")
     runner: str = setting("RUNNER", text, "docker", "Plugin that runs them.")
     executions: str = setting(
-        "EXECUTIONS", text, "none", "Plugin that keeps execution records, or none."
+        "EXECUTIONS",
+        text,
+        "",
+        "Plugin that keeps execution records, or none; empty: that of STORAGE, if it can.",
     )
     source_fetchers: tuple[str, ...] = setting(
         "SOURCE_FETCHERS", name_list, "none", "Plugins that fetch sources by URL, or none."

@@ -75,6 +75,8 @@ class Selection:
     variable: str
     role: Role
     names: tuple[str, ...]
+    #: Whether a plugin that cannot serve the role is passed over: nobody named it for that.
+    unasked: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,13 +111,15 @@ class PluginRegistry:
             taken: dict[str, str] = {}
             for name in selection.names:
                 try:
-                    self.plugins.append(self._select(selection, name, taken))
+                    plugin = self._select(selection, name, taken)
+                    if plugin is not None:
+                        self.plugins.append(plugin)
                 except PluginError as error:
                     problems.append(error.detail)
         if problems:
             raise PluginError("\n".join(dict.fromkeys(problems)))
 
-    def _select(self, selection: Selection, name: str, taken: dict[str, str]) -> Plugin:
+    def _select(self, selection: Selection, name: str, taken: dict[str, str]) -> Plugin | None:
         candidate = self.catalogue.find(selection.variable, name)
         first = taken.setdefault(candidate.identity, "")
         if first:
@@ -136,6 +140,8 @@ class PluginRegistry:
         self._register(plugin)
         missing = selection.role.factories
         if missing and not any(self._has(plugin, hook) for hook in missing):
+            if selection.unasked:
+                return None
             has = [hook for hook in HOOKS if self._has(plugin, hook)]
             raise PluginError(
                 f"{plugin.where}, which is no {selection.role.title}: it has no "

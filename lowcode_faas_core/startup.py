@@ -54,7 +54,10 @@ def selections(
         wanted.append(Selection(f"{PREFIX}RUNNER", RUNNER, (backends.runner,)))
         if backends.function_logs:
             wanted.append(Selection(f"{PREFIX}FUNCTION_LOGS_SINK", SINK, backends.log_sinks))
-    if backends.executions.strip().lower() != "none":
+    if not backends.executions:
+        # The storage's plugin keeps them, if it can.
+        wanted.append(Selection(f"{PREFIX}STORAGE", EXECUTIONS, (backends.storage,), unasked=True))
+    elif backends.executions.strip().lower() != "none":
         wanted.append(Selection(f"{PREFIX}EXECUTIONS", EXECUTIONS, (backends.executions,)))
     if role is ProcessRole.DISPATCHER:
         wanted.append(Selection(f"{PREFIX}SOURCE_FETCHERS", FETCHER, backends.source_fetchers))

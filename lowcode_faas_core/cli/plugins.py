@@ -29,6 +29,8 @@ def plugins(as_json: bool) -> None:
     problems: list[str] = []
     for role in ProcessRole:
         for selection in selections(role, server, backends):
+            if selection.unasked:
+                continue  # whether it can is not known without importing it
             for name in selection.names:
                 try:
                     identity = catalogue.find(selection.variable, name).identity

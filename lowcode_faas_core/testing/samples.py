@@ -24,13 +24,17 @@ from lowcode_faas_core.model import (
     Timings,
     Usage,
 )
+from lowcode_faas_core.records import Record, RecordedLine, RecordStatus, line_of
 
 __all__ = [
     "sample_deployment",
     "sample_draft",
     "sample_event",
     "sample_invocation",
+    "sample_line",
+    "sample_record",
     "sample_result",
+    "sample_running",
 ]
 
 
@@ -141,3 +145,36 @@ def sample_result(**changes: Any) -> RunResult:
         "logs": LogSummary(0, False),
     }
     return RunResult(**{**values, **changes})
+
+
+def sample_record(**changes: Any) -> Record:
+    """Return the record of a run that succeeded, under an execution id of its own."""
+    result = sample_result()
+    values: dict[str, Any] = {
+        name: getattr(result, name)
+        for name in result.__struct_fields__
+        if name not in ("status", "output")
+    }
+    return Record(**{**values, "status": RecordStatus.SUCCEEDED, **changes})
+
+
+def sample_running(**changes: Any) -> Record:
+    """Return the record of a run that goes on, under an execution id of its own."""
+    execution_id = new_id()
+    values: dict[str, Any] = {
+        "execution_id": execution_id,
+        "run_id": execution_id,
+        "request_id": new_id(),
+        "function_name": "greet",
+        "collection_path": "org/team",
+        "deployment_id": "deployment-1",
+        "deployment_version": 3,
+        "status": RecordStatus.RUNNING,
+        "started_at": now(),
+    }
+    return Record(**{**values, **changes})
+
+
+def sample_line(execution_id: str, seq: int = 1, message: str = "hello") -> RecordedLine:
+    """Return a line of an execution."""
+    return line_of(sample_event(seq, message, execution_id=execution_id))

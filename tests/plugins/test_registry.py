@@ -331,6 +331,16 @@ def test_no_execution_store_is_a_choice() -> None:
     assert PluginRegistry([]).executions({}) is None
 
 
+def test_a_storage_that_keeps_no_executions_is_passed_over_unless_named(install: Install) -> None:
+    install("third-storage", GOOD, "third")
+    storage = Selection("LOWCODE_FAAS_STORAGE", STORAGE, ("third",))
+    unasked = Selection("LOWCODE_FAAS_STORAGE", EXECUTIONS, ("third",), unasked=True)
+    assert PluginRegistry([storage, unasked]).executions({}) is None
+    named = Selection("LOWCODE_FAAS_EXECUTIONS", EXECUTIONS, ("third",))
+    with pytest.raises(PluginError, match="is no execution store"):
+        PluginRegistry([storage, named])
+
+
 SETTINGS = """
 from dataclasses import dataclass
 from lowcode_faas_core.hookspecs import hookimpl

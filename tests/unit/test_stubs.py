@@ -33,6 +33,10 @@ class TestMemoryExecutionStore(ExecutionStoreContract):
     def store(self):
         return MemoryExecutionStore()
 
+    @pytest.fixture
+    def reopen(self, store):
+        return lambda: MemoryExecutionStore(store)
+
 
 class TestMemorySourceFetcher(SourceFetcherContract):
     @pytest.fixture
