@@ -35,7 +35,7 @@ export interface HandlerContext {
   readonly version: number;
   /** When the run is killed, in milliseconds since the epoch, as `Date.now()` counts. */
   readonly deadline: number;
-  /** W3C trace context of the request, to be passed on, or null. */
+  /** W3C trace context of the request, to be passed on; null when it brought no legal one. */
   readonly traceparent: string | null;
   /**
    * Aborts shortly before the deadline (a tenth of the time that was left when it was first asked

@@ -125,6 +125,7 @@ class RunLog:
                 deployment_id=deployment.deployment_id,
                 deployment_version=deployment.version,
                 seq=self._seq,
+                traceparent=invocation.traceparent,
                 late=self._finished,
                 truncated=truncated,
             )

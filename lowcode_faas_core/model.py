@@ -298,6 +298,7 @@ class LogEvent(msgspec.Struct, frozen=True, kw_only=True):
     deployment_id: str
     deployment_version: int
     seq: int
+    traceparent: str | None = None
     late: bool = False
     truncated: bool = False
 

@@ -36,6 +36,7 @@ from lowcode_faas_core.names import (
 )
 from lowcode_faas_core.services import SERVICES, Services
 from lowcode_faas_core.startup import ProcessRole
+from lowcode_faas_core.trace_context import traceparent
 from lowcode_faas_core.wire import API_VERSION, VERSION_HEADER, RunRequest
 
 __all__ = ["create_app"]
@@ -175,5 +176,5 @@ def _invocation(services: Services, body: RunRequest) -> Invocation:
         input=body.input,
         accepted_ns=accepted_ns,
         deadline_ns=deadline_ns,
-        traceparent=body.traceparent,
+        traceparent=traceparent(body.traceparent),
     )

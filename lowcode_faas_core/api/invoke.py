@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import msgspec
 from flask import Blueprint, Response
 
@@ -16,13 +14,13 @@ from lowcode_faas_core.api.routing import function_route
 from lowcode_faas_core.callers import Verb, requires
 from lowcode_faas_core.model import InvokeRequest
 from lowcode_faas_core.names import check_execution_id, check_run_id
+from lowcode_faas_core.trace_context import traceparent
 
 __all__ = ["blueprint"]
 
 blueprint = Blueprint("invocations", __name__)
 
 _NO_INPUT = msgspec.Raw(b"{}")
-_traceparent = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}").fullmatch
 
 
 class InvokeBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -59,7 +57,6 @@ def invoke(name: str, collection_path: str | None = None) -> Response:
     if body.execution_id is not None:
         check_execution_id(body.execution_id)
     request = current_request()
-    parent = request.environ.get("HTTP_TRACEPARENT", "")
     result = services().invoker.invoke(
         InvokeRequest(
             ref=ref,
@@ -70,7 +67,7 @@ def invoke(name: str, collection_path: str | None = None) -> Response:
             version=version_of(query, body.version),
             run_id=body.run_id,
             execution_id=body.execution_id,
-            traceparent=parent if _traceparent(parent) else None,
+            traceparent=traceparent(request.environ.get("HTTP_TRACEPARENT")),
         )
     )
     return json_answer(result, headers={"X-Lowcode-Faas-Status": result.status.value})

@@ -48,6 +48,7 @@ ECHO = "export const handler = (input) => ({ok: true, data: {input, env: {...pro
 REFUSE = 'export const handler = () => ({ok: false, error: "no", code: "refused"});\n'
 THROW = 'export const handler = () => { throw new Error("thrown"); };\n'
 NOTHING = "export const handler = () => 5;\n"
+TRACE = "export const handler = (_, { traceparent }) => ({ ok: true, data: traceparent });"
 
 
 @dataclass(frozen=True)
@@ -275,6 +276,7 @@ def stub_setup_with(limits: OperatorLimits, description: Description) -> Api:
     services.invoker.script(REFUSE, lambda _: {"ok": False, "error": "no", "code": "refused"})
     services.invoker.script(THROW, _throw)
     services.invoker.script(NOTHING, lambda _: 5)
+    services.invoker.script(TRACE, lambda call: {"ok": True, "data": call.invocation.traceparent})
     send = wsgi_sender(create_api(services))
     return Api(send, description, services)
 
@@ -385,4 +387,4 @@ def limited_api(description: Description) -> Callable[..., Api]:
 @pytest.fixture
 def modules() -> dict[str, str]:
     """Return the sources every set-up can run, by what they do."""
-    return {"echo": ECHO, "refuse": REFUSE, "throw": THROW, "nothing": NOTHING}
+    return {"echo": ECHO, "refuse": REFUSE, "throw": THROW, "nothing": NOTHING, "trace": TRACE}

@@ -19,6 +19,8 @@ from lowcode_faas_core.errors import (
     WorkerTimeout,
 )
 
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
 
 def test_a_run_answers_everything_about_itself(api: Any, modules: dict[str, str]) -> None:
     api.collection("org/team")
@@ -125,11 +127,22 @@ def test_the_deadline_is_the_requests_the_deployments_or_the_default(
 
 def test_trace_context_is_handed_on_when_legal(stub_api: Any) -> None:
     stub_api.deploy()
-    legal = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-    for given in (legal, "nonsense", legal + "\n"):
+    illegal = ("nonsense", TRACEPARENT + "\n", TRACEPARENT.replace("00-", "ff-", 1))
+    for given in (TRACEPARENT, *illegal):
         stub_api.post("/functions/greet/invoke", {}, headers={"traceparent": given})
 
-    assert [call.invocation.traceparent for call in stub_api.invoker.calls] == [legal, None, None]
+    handed_on = [call.invocation.traceparent for call in stub_api.invoker.calls]
+    assert handed_on == [TRACEPARENT, None, None, None]
+
+
+def test_trace_context_reaches_the_handler(api: Any, modules: dict[str, str]) -> None:
+    api.deploy(source=modules["trace"])
+    found = []
+    for headers in ({"traceparent": TRACEPARENT}, {"traceparent": TRACEPARENT.upper()}, {}):
+        result = api.post("/functions/greet/invoke", {}, headers=headers).json
+        found.append(result["output"]["data"])
+
+    assert found == [TRACEPARENT, None, None]
 
 
 def test_an_execution_id_in_use_is_a_conflict(stub_api: Any) -> None:

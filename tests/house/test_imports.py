@@ -9,7 +9,7 @@ from pathlib import Path
 #: The groups in order; a name stands for the module, or for every module of the package.
 ORDER = (
     "errors",
-    "callers ids model names records shared_output",
+    "callers ids model names records shared_output trace_context",
     "paging settings",
     "configuration",
     "interfaces",

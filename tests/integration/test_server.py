@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -36,6 +37,28 @@ class TestWorkerRole:
         assert answer["output"] == {"ok": True, "data": {"n": 1}}
         assert "echo" in worker.call("GET", "/readyz")[1]["sandboxes"]["functions"]
         assert len(service.family()) == 2
+
+    def test_trace_context_reaches_handler_and_log_events_of_the_worker(
+        self, serve: Serve, poll: Poll
+    ) -> None:
+        worker = serve("worker", WORKERS="1", WORKER_TOKEN="s3cret", FUNCTION_LOGS_SINK="promtail")
+        service = serve(WORKERS="1", WORKER_URL=worker.url, WORKER_TOKEN="s3cret")
+        source = """export const handler = (_, context) => {
+          console.log('traced'); return { ok: true, data: context.traceparent };
+        };"""
+        service.deploy("traced", source)
+        legal = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+        for given, expected in ((legal, legal), (legal.replace("00-", "ff-", 1), None)):
+            headers = {"traceparent": given}
+            _, answer = service.call("POST", "/functions/traced/invoke", {}, headers)
+            assert answer["output"]["data"] == expected
+
+            def events(execution: str = answer["execution_id"]) -> list[Any]:
+                lines = [json.loads(line) for line in worker.text().splitlines() if line[:1] == "{"]
+                return [line for line in lines if line["execution_id"] == execution]
+
+            (event,) = poll("its line is there", events)
+            assert (event["message"], event["traceparent"]) == ("traced", expected)
 
     def test_a_timeout_names_what_the_caller_gave(self, serve: Serve, worker: Any) -> None:
         service = serve(WORKERS="1", WORKER_URL=worker.url, WORKER_TOKEN="s3cret")

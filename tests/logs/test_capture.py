@@ -44,6 +44,15 @@ def test_console_has_its_levels_and_every_event_says_whose_it_is(functions: Any)
     assert not result.logs.truncated
 
 
+def test_events_carry_the_trace_of_their_own_run(functions: Any) -> None:
+    traces = [f"00-{digit * 32}-{digit * 16}-01" for digit in "ab"]
+    late = f"setTimeout(() => console.log('late'), 1); console.log('in time'); {OK}"
+    ref = functions.deploy(late)
+    results = [functions.again(ref, traceparent=trace) for trace in (*traces, None)]
+    seen = [{event.traceparent for event in functions.events(result)} for result in results]
+    assert seen == [{traces[0]}, {traces[1]}, {None}]
+
+
 @pytest.mark.fault(80, 82)
 def test_odd_text_is_one_well_formed_event_each(functions: Any) -> None:
     odd = ["a\rb", "nul \0", "\x1b[2J", "\u2028\u2029", "two\nlines", "\x85", "", "\ufeff"]

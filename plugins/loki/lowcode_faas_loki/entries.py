@@ -34,6 +34,7 @@ def entry_of(event: LogEvent, *, structured_metadata: bool) -> Entry:
             "function_name": event.function_name,
             "collection_path": event.collection_path,
             "deployment_id": event.deployment_id,
+            "traceparent": event.traceparent,
         }
         entry.append({name: value for name, value in ids.items() if value})
     return entry

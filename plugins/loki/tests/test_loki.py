@@ -56,6 +56,12 @@ def test_the_line_is_the_one_of_every_json_sink_and_ids_are_metadata(checker, ma
     assert sink.flush(0) == 0
 
 
+def test_a_trace_is_metadata_where_there_is_one(checker, make_sink) -> None:
+    trace = f"00-{'a' * 32}-{'b' * 16}-01"
+    LokiSink.emit(make_sink(checker.url), [_now(sample_event(1, traceparent=trace))])
+    assert checker.rows[0][2]["traceparent"] == trace
+
+
 def _now(event: Any) -> Any:
     stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
     return msgspec.structs.replace(event, ts=f"{stamp}.123456789Z")

@@ -16,7 +16,7 @@ from lowcode_faas_core.testing.samples import sample_event
 
 FIELDS = (
     "ts level message log_stream run_id execution_id function_name collection_path "
-    "deployment_id deployment_version seq late truncated"
+    "deployment_id deployment_version seq traceparent late truncated"
 ).split()
 
 
