@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 from lowcode_faas_core.interfaces.authenticator import Authenticator
+from lowcode_faas_core.interfaces.examination import Examination
 from lowcode_faas_core.interfaces.executions import ExecutionStore
 from lowcode_faas_core.interfaces.launcher import Launcher
 from lowcode_faas_core.interfaces.log_dialect import LogDialect
@@ -110,4 +111,12 @@ def lowcode_faas_app_created(app: Flask) -> None:
     """Extend the finished application: add a blueprint, a metric. Called on every selected plugin.
 
     :param app: the Flask application of the role, all of the core's routes registered.
+    """
+
+
+@hookspec
+def lowcode_faas_examination(environ: Mapping[str, str]) -> Examination:  # type: ignore[empty-body]
+    """Build what ``lowcode-faas doctor`` looks at. Called on every selected plugin, by it alone.
+
+    :param environ: the environment of the command.
     """

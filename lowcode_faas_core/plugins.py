@@ -19,6 +19,7 @@ from lowcode_faas_core.catalogue import Candidate, Catalogue, fold, nearest
 from lowcode_faas_core.errors import PluginError, StartError
 from lowcode_faas_core.hookspecs import GROUP
 from lowcode_faas_core.interfaces.authenticator import Authenticator
+from lowcode_faas_core.interfaces.examination import Examination
 from lowcode_faas_core.interfaces.executions import ExecutionStore
 from lowcode_faas_core.interfaces.launcher import Launcher
 from lowcode_faas_core.interfaces.log_dialect import LogDialect
@@ -198,7 +199,7 @@ class PluginRegistry:
     def settings_classes(self) -> list[type[Any]]:
         """Return the settings classes of every selected plugin, each plugin asked once."""
         found: dict[type[Any], None] = {}
-        for plugin in self._distinct():
+        for plugin in self.distinct():
             for result in self._call(plugin, "lowcode_faas_settings"):
                 if not isinstance(result, Sequence) or not all(map(is_settings_class, result)):
                     raise PluginError(
@@ -210,26 +211,27 @@ class PluginRegistry:
 
     def storage(self, environ: Mapping[str, str]) -> Storage:
         """Build the storage."""
-        return cast(Storage, self._build(self.selected(STORAGE)[0], environ))
+        return cast(Storage, self.build(self.selected(STORAGE)[0], environ))
 
     def runner(self, environ: Mapping[str, str]) -> Launcher | Runner:
         """Build what runs functions: a launcher of Node sandboxes, or a runner of another kind."""
-        return cast("Launcher | Runner", self._build(self.selected(RUNNER)[0], environ))
+        return cast("Launcher | Runner", self.build(self.selected(RUNNER)[0], environ))
 
     def sinks(self, environ: Mapping[str, str]) -> dict[str, LogSink]:
         """Build the log sinks, by the name the operator gave each."""
-        return {each.name: self._build(each, environ) for each in self.selected(SINK)}
+        return {each.name: self.build(each, environ) for each in self.selected(SINK)}
 
     def executions(self, environ: Mapping[str, str]) -> ExecutionStore | None:
         """Build the store of executions; ``None`` when none is selected."""
         selected = self.selected(EXECUTIONS)
-        return cast(ExecutionStore, self._build(selected[0], environ)) if selected else None
+        return cast(ExecutionStore, self.build(selected[0], environ)) if selected else None
 
     def fetchers(self, environ: Mapping[str, str]) -> list[SourceFetcher]:
         """Build the source fetchers, in the order the variable names them."""
-        return [self._build(each, environ) for each in self.selected(FETCHER)]
+        return [self.build(each, environ) for each in self.selected(FETCHER)]
 
-    def _build(self, plugin: Plugin, environ: Mapping[str, str]) -> Any:
+    def build(self, plugin: Plugin, environ: Mapping[str, str]) -> Any:
+        """Build what one plugin is selected for: an object of its role's class."""
         role = plugin.selection.role
         # A plugin may have both kinds of runner, and build the one its settings ask for.
         hooks = [hook for hook in role.factories if self._has(plugin, hook)]
@@ -262,24 +264,37 @@ class PluginRegistry:
         """Build the authenticators of every selected plugin that has one, in order."""
         return self._build_each("lowcode_faas_authenticate", Authenticator, environ)
 
+    def examination(self, plugin: Plugin, environ: Mapping[str, str]) -> Examination | None:
+        """Build what the doctor looks at for one plugin; ``None`` when it leaves that to us."""
+        built = self._build_one(plugin, "lowcode_faas_examination", Examination, environ)
+        return cast(Examination, built[0]) if built else None
+
     def _build_each(self, hook: str, kind: type[Any], environ: Mapping[str, str]) -> list[Any]:
-        built: list[Any] = []
-        for plugin in self._distinct():
-            for result in self._call(plugin, hook, environ=environ):
-                if not isinstance(result, kind):
-                    raise PluginError(
-                        f"{plugin.where}, whose {hook} returned a {type(result).__name__}, "
-                        f"not a {kind.__module__}.{kind.__qualname__}."
-                    )
-                built.append(result)
+        return [
+            built
+            for plugin in self.distinct()
+            for built in self._build_one(plugin, hook, kind, environ)
+        ]
+
+    def _build_one(
+        self, plugin: Plugin, hook: str, kind: type[Any], environ: Mapping[str, str]
+    ) -> list[Any]:
+        built = self._call(plugin, hook, environ=environ)
+        for result in built:
+            if not isinstance(result, kind):
+                raise PluginError(
+                    f"{plugin.where}, whose {hook} returned a {type(result).__name__}, "
+                    f"not a {kind.__module__}.{kind.__qualname__}."
+                )
         return built
 
     def app_created(self, app: Flask) -> None:
         """Let every selected plugin extend the application, each once."""
-        for plugin in self._distinct():
+        for plugin in self.distinct():
             self._call(plugin, "lowcode_faas_app_created", app=app)
 
-    def _distinct(self) -> list[Plugin]:
+    def distinct(self) -> list[Plugin]:
+        """Return the selected plugins, each once, whatever it is selected for."""
         return list({plugin.candidate.identity: plugin for plugin in self.plugins}.values())
 
 

@@ -6,6 +6,7 @@ import click
 
 from lowcode_faas_core import __version__
 from lowcode_faas_core.cli.config import config
+from lowcode_faas_core.cli.doctor import doctor
 from lowcode_faas_core.cli.plugins import plugins
 from lowcode_faas_core.cli.roles import dispatcher, worker
 from lowcode_faas_core.cli.token import token
@@ -20,7 +21,7 @@ def cli() -> None:
     """Run JavaScript and TypeScript functions on a machine of your own."""
 
 
-for _command in (dispatcher, worker, config, plugins, token, migrate, gc):
+for _command in (dispatcher, worker, config, doctor, plugins, token, migrate, gc):
     cli.add_command(_command)
 
 

@@ -14,7 +14,8 @@ import time
 from pathlib import Path
 
 import pytest
-from lowcode_faas_docker_runner.engine import Engine, _numbers, _outdated
+from lowcode_faas_docker_runner.advisories import known, numbers
+from lowcode_faas_docker_runner.engine import Engine
 
 from lowcode_faas_core.errors import ImageUnavailable, RunnerUnavailable
 
@@ -277,10 +278,13 @@ def test_a_forbidden_socket_is_a_sentence(tmp_path):
 @pytest.mark.fault(97)
 def test_an_old_runc_is_warned_about():
     def warnings(version):
-        return " ".join(_outdated({"Components": [{"Name": "runc", "Version": version}]}))
+        engine = {"Components": [{"Name": "runc", "Version": version}]}
+        return " ".join(
+            name for _, each in known(engine, by_copying=False) for name in each.identities
+        )
 
     assert "CVE-2024-21626" in warnings("1.1.5+ds1")
     assert "CVE-2024-21626" not in warnings("1.2.7")
     assert "CVE-2025-31133" in warnings("1.3.2")
     assert warnings("1.2.8") == warnings("1.3.3") == warnings("1.4.0") == warnings("") == ""
-    assert _numbers("1.1.5+ds1-1") == (1, 1, 5)
+    assert numbers("1.1.5+ds1-1") == (1, 1, 5)

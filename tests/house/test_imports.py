@@ -9,7 +9,7 @@ from pathlib import Path
 #: The groups in order; a name stands for the module, or for every module of the package.
 ORDER = (
     "errors",
-    "callers ids model names records shared_output trace_context",
+    "callers findings ids model names records shared_output trace_context",
     "paging settings",
     "configuration",
     "interfaces",
@@ -20,7 +20,7 @@ ORDER = (
     "logs",
     "invoker",
     "wire worker_connections remote readiness startup",
-    "services",
+    "services doctor",
     "api",
     "dispatcher worker",
     "intake drain preflight server",

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from lowcode_faas_core.hookspecs import hookimpl
 
 if TYPE_CHECKING:
+    from lowcode_faas_core.interfaces.examination import Examination
     from lowcode_faas_core.interfaces.storage import Storage
 
-__all__ = ["lowcode_faas_settings", "lowcode_faas_storage"]
+__all__ = ["lowcode_faas_examination", "lowcode_faas_settings", "lowcode_faas_storage"]
 
 
 @hookimpl
@@ -30,3 +31,15 @@ def lowcode_faas_storage(environ: Mapping[str, str]) -> Storage:
 
     postgres, s3 = read_settings(environ, PostgresSettings, S3Settings)
     return DbS3Storage.open(postgres, s3)
+
+
+@hookimpl
+def lowcode_faas_examination(environ: Mapping[str, str]) -> Examination:
+    """Build what ``lowcode-faas doctor`` looks at."""
+    from lowcode_faas_core.configuration import ServerSettings
+    from lowcode_faas_core.settings import read_settings
+    from lowcode_faas_db_s3.examination import BothServers
+    from lowcode_faas_db_s3.settings import PostgresSettings, S3Settings
+
+    server, postgres, s3 = read_settings(environ, ServerSettings, PostgresSettings, S3Settings)
+    return BothServers(postgres, s3, processes=server.workers)

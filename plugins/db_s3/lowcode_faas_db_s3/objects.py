@@ -53,7 +53,7 @@ class Bucket:
         self._name = settings.bucket
         self._prefix = settings.prefix
         self._pid = os.getpid()
-        self._probe = Probe(self._look, "S3: no answer")
+        self._probe = Probe(self.look, "S3: no answer")
         self._client: Any = boto3.session.Session().client(
             "s3",
             region_name=settings.region,
@@ -125,12 +125,18 @@ class Bucket:
         """Say what keeps the bucket from being used now; answers within a moment."""
         return self._probe.answer()
 
+    def date(self) -> str:
+        """Return the time at the server as its answers say it, ``""`` when they do not."""
+        headers = self._call("head_bucket")["ResponseMetadata"].get("HTTPHeaders", {})
+        return str(headers.get("date", ""))
+
     def close(self) -> None:
         """Close the connections; may be called twice."""
         if os.getpid() == self._pid:
             self._client.close()
 
-    def _look(self) -> str | None:
+    def look(self) -> str | None:
+        """Ask now, within the time limits of one call, and say what is wrong."""
         try:
             self._call("head_bucket")
         except NoSuchObject:

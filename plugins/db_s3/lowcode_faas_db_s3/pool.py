@@ -22,7 +22,7 @@ import psycopg2.extensions
 
 from lowcode_faas_core.errors import FaasError, StorageUnavailable
 
-__all__ = ["SILENCE_S", "Pool", "is_broken", "unavailable"]
+__all__ = ["DEFAULTS", "SILENCE_S", "Pool", "is_broken", "unavailable"]
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ PREPARE_S: Final = 900.0
 _LOOK_S: Final = 0.5
 #: What libpq is told unless the DSN says otherwise. ``read-write``: of several hosts the one that
 #: takes writes, so that a failover is followed. Time-outs in milliseconds.
-_DEFAULTS: Final = {
+DEFAULTS: Final = {
     "connect_timeout": "3",
     "target_session_attrs": "read-write",
     "application_name": "lowcode-faas",
@@ -88,7 +88,7 @@ class Pool:
     ) -> None:
         self._silence_s = silence_s
         given = psycopg2.extensions.parse_dsn(dsn)
-        self._parameters: dict[str, Any] = {**_DEFAULTS, **given}
+        self._parameters: dict[str, Any] = {**DEFAULTS, **given}
         self._prepare = prepare
         self._prepared = False
         self._preparing = threading.Lock()

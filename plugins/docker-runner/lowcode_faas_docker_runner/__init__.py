@@ -7,10 +7,12 @@ from typing import Any
 
 from lowcode_faas_core.configuration import LimitSettings, PoolSettings, ServerSettings
 from lowcode_faas_core.hookspecs import hookimpl
+from lowcode_faas_core.interfaces.examination import Examination
 from lowcode_faas_core.interfaces.launcher import Launcher
 from lowcode_faas_core.interfaces.runner import Runner
 from lowcode_faas_core.limits import OperatorLimits
 from lowcode_faas_core.settings import read, read_settings
+from lowcode_faas_docker_runner.examination import EngineExamination
 from lowcode_faas_docker_runner.files import FilesRunner
 from lowcode_faas_docker_runner.host import DockerHost
 from lowcode_faas_docker_runner.launcher import DockerLauncher
@@ -41,3 +43,9 @@ def lowcode_faas_runner(environ: Mapping[str, str]) -> Runner | None:
     server, pool, limits = read_settings(environ, ServerSettings, PoolSettings, LimitSettings)
     share = pool.share(server.workers)
     return FilesRunner(DockerHost(settings, environ), share, OperatorLimits(limits))
+
+
+@hookimpl
+def lowcode_faas_examination(environ: Mapping[str, str]) -> Examination:
+    """Build what ``lowcode-faas doctor`` looks at."""
+    return EngineExamination(read(environ, DockerSettings), environ)

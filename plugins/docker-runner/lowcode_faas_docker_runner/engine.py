@@ -19,6 +19,7 @@ from docker.errors import APIError, DockerException
 from docker.utils import kwargs_from_env
 
 from lowcode_faas_core.errors import RunnerUnavailable
+from lowcode_faas_docker_runner.advisories import known
 
 __all__ = ["Absent", "Engine", "Refused", "Unreachable"]
 
@@ -82,6 +83,8 @@ class Engine:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = dict(environ)
         self.address = environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
+        #: Whether a TCP connection to it is encrypted.
+        self.encrypted = bool(environ.get("DOCKER_TLS_VERIFY") or environ.get("DOCKER_CERT_PATH"))
         self._lock = threading.Lock()
         self._client: Any = None
         self._closed = False
@@ -178,6 +181,12 @@ class Engine:
         with self._call(what, limit_s) as client:
             yield client
 
+    def info(self) -> dict[str, Any]:
+        """Return what the engine says about itself and its machine."""
+        with self._call("describe itself", QUICK_S) as client:
+            found: dict[str, Any] = client.info()
+            return found
+
     def ping(self, limit_s: float = QUICK_S) -> None:
         """Return when the engine answers."""
         with self._call("answer", limit_s) as client:
@@ -243,8 +252,14 @@ class Engine:
             client.headers["Connection"] = "close"
         first, self.version = not self.version, client.version()
         if first:
-            for warning in _outdated(self.version):
-                _log.warning(warning)
+            for has, advisory in known(self.version, by_copying=False):
+                _log.warning(
+                    "the engine's %s %s is older than the fixes of %s, which let code out of its "
+                    "container; update it unless your distribution has brought the fixes back",
+                    advisory.part,
+                    has,
+                    ", ".join(advisory.identities),
+                )
         return client
 
     def _forget_client(self) -> None:
@@ -306,32 +321,3 @@ def _timed_out(error: BaseException) -> bool:
         return False  # a refused connection is a kind of timeout to urllib3
     kinds = (TimeoutError, requests.Timeout, urllib3.exceptions.TimeoutError)
     return any(isinstance(each, kinds) for each in _chain(error))
-
-
-def _outdated(version: Mapping[str, Any]) -> list[str]:
-    """Return warnings about parts of the engine with known ways out of a container."""
-    parts = {part.get("Name"): str(part.get("Version")) for part in version.get("Components", [])}
-    said = parts.get("runc", "")
-    runc = _numbers(said)
-    if not runc:
-        return []
-    if runc < (1, 1, 12):
-        holes = "CVE-2024-21626, CVE-2025-31133, CVE-2025-52565 and CVE-2025-52881"
-    elif runc < (1, 2, 8) or (1, 3) <= runc < (1, 3, 3):
-        holes = "CVE-2025-31133, CVE-2025-52565 and CVE-2025-52881"
-    else:
-        return []
-    return [
-        f"the engine's runc {said} is older than the fixes of {holes}, which let code out of its "
-        "container; update it unless your distribution has brought the fixes back"
-    ]
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    numbers = []
-    for part in version.split("."):
-        digits = part[: len(part) - len(part.lstrip("0123456789"))]
-        if not digits:
-            break
-        numbers.append(int(digits))
-    return tuple(numbers)

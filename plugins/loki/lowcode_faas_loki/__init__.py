@@ -7,8 +7,10 @@ from typing import Any
 
 from lowcode_faas_core.configuration import LogQuerySettings
 from lowcode_faas_core.hookspecs import hookimpl
+from lowcode_faas_core.interfaces.examination import Examination
 from lowcode_faas_core.interfaces.log_sink import LogSink
 from lowcode_faas_core.settings import read
+from lowcode_faas_loki.examination import LookAtLoki
 from lowcode_faas_loki.settings import LokiSettings
 from lowcode_faas_loki.sink import LokiSink
 
@@ -26,3 +28,9 @@ def lowcode_faas_log_sink(environ: Mapping[str, str]) -> LogSink:
     """Build the sink; nothing is connected before the first push."""
     labels = dict(read(environ, LogQuerySettings).loki_labels)
     return LokiSink(read(environ, LokiSettings), labels)
+
+
+@hookimpl
+def lowcode_faas_examination(environ: Mapping[str, str]) -> Examination:
+    """Build what ``lowcode-faas doctor`` looks at."""
+    return LookAtLoki(read(environ, LokiSettings))

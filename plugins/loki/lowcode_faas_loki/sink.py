@@ -121,6 +121,16 @@ class LokiSink(LogSink):
         """Close the connections."""
         self._session.close()
 
+    def push_nothing(self) -> requests.Response:
+        """Push no entries, once, and return the answer: it tells whether ours would be taken.
+
+        :raises requests.RequestException: there is none.
+        """
+        body = gzip.compress(msgspec.json.encode({"streams": []}))
+        return self._session.post(
+            self._settings.url, data=body, timeout=self._timeout(), allow_redirects=False
+        )
+
     def _push(self, rows: list[Entry]) -> tuple[int, str]:
         """Push rows; return how many were refused for what they are, and why.
 

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 from lowcode_faas_loki import LokiSettings, LokiSink, lowcode_faas_log_sink, lowcode_faas_settings
+from lowcode_faas_loki.examination import LookAtLoki
 from lowcode_faas_loki.sink import Patience
 
 from lowcode_faas_core.delivery import LogRouter
@@ -284,3 +285,24 @@ def test_what_cannot_work_stops_the_start(variables: dict[str, str], complaint: 
     with pytest.raises(ConfigurationError, match=complaint) as raised:
         read(environ, LokiSettings)
     assert "secret" not in str(raised.value)
+
+
+def test_the_doctor_learns_whether_pushes_would_be_taken(
+    checker: Any, dead_url: str, scripted: Any
+) -> None:
+    def findings(**variables: str) -> list[tuple[str, str]]:
+        environ = {f"LOWCODE_FAAS_LOG_LOKI_{k}": v for k, v in variables.items()}
+        looked = LookAtLoki(read(environ, LokiSettings)).findings()
+        return [(each.level.value, each.text) for each in looked]
+
+    # Given Loki, with a tenant of its own
+    checker.tenant = "ours"
+    assert [level for level, _ in findings(URL=checker.url, TENANT="ours")] == ["ok", "ok"]
+    # Then nothing was stored, and whoever is not let in, or speaks to another address, is told
+    assert checker.lines() == []
+    assert ("failure", f"{checker.url[7:]} refuses our tenant, user or password (401)") in findings(
+        URL=checker.url, TENANT="other"
+    )
+    checker.script.append(scripted(404))
+    assert "is that Loki's address?" in findings(URL=checker.url, TENANT="ours")[0][1]
+    assert findings(URL=dead_url)[0][0] == "failure"
