@@ -10,10 +10,9 @@ import os
 from typing import Any
 
 from lowcode_faas_core.configuration import ServerSettings
-from lowcode_faas_core.preflight import preflight
-from lowcode_faas_core.server import build_after_the_fork, gunicorn_settings, show_first_token
+from lowcode_faas_core.server import announce, gunicorn_settings, prepare
 from lowcode_faas_core.settings import read
-from lowcode_faas_core.startup import ProcessRole, Startup
+from lowcode_faas_core.startup import ProcessRole
 
 _server = read(os.environ, ServerSettings)
 globals().update(gunicorn_settings(_server, ProcessRole.DISPATCHER))
@@ -21,6 +20,10 @@ wsgi_app = f"lowcode_faas_core.dispatcher:create_app(processes={_server.workers}
 
 
 def on_starting(server: Any) -> None:
-    """Make the first token before any worker is there; in a child, which may import plugins."""
-    build_after_the_fork(server)
-    preflight(lambda: show_first_token(Startup.read(os.environ, ProcessRole.DISPATCHER)))
+    """Refuse what cannot hold, and make the first token before any worker is there."""
+    prepare(server, os.environ, ProcessRole.DISPATCHER)
+
+
+def when_ready(server: Any) -> None:
+    """Say how the service is laid out."""
+    announce(server, os.environ, ProcessRole.DISPATCHER)

@@ -92,10 +92,15 @@ class FaasError(Exception):
     remedy: ClassVar[str] = ""
     #: ``executed``, ``not_executed`` or ``unknown`` where an invocation was involved.
     outcome: str | None = None
+    #: Where an invocation's time went when its deadline passed: ``resolve``, ``queue``, ``start``,
+    #: ``load``, ``run``, or ``worker`` when the worker did not say.
+    phase: str | None = None
 
-    def __init__(self, detail: str = "") -> None:
+    def __init__(self, detail: str = "", *, phase: str | None = None) -> None:
         super().__init__(detail or self.title)
         self.detail = detail or self.title
+        if phase is not None:
+            self.phase = phase
 
 
 class StartError(FaasError):
@@ -290,8 +295,10 @@ class CapacityError(FaasError):
     title = "No capacity"
     outcome = "not_executed"
 
-    def __init__(self, detail: str = "", *, retry_after_s: int = 1) -> None:
-        super().__init__(detail)
+    def __init__(
+        self, detail: str = "", *, retry_after_s: int = 1, phase: str | None = None
+    ) -> None:
+        super().__init__(detail, phase=phase)
         self.retry_after_s = retry_after_s
 
 
@@ -395,3 +402,4 @@ class WorkerTimeout(PlatformError):
     code = "worker_timeout"
     title = "The worker did not answer in time"
     outcome = "unknown"
+    phase = "worker"

@@ -33,6 +33,7 @@ from lowcode_faas_core.model import (
     LogSummary,
     Outcome,
     RunResult,
+    Status,
     Timings,
     Usage,
 )
@@ -65,6 +66,12 @@ class Invoker(ABC):
     @abstractmethod
     def check(self) -> None:
         """Return when invocations can be taken now, else raise what stops them."""
+
+    def check_chain(self) -> None:  # noqa: B027  # nothing runs elsewhere, unless a subclass knows
+        """Return when whoever runs invocations elsewhere grants the deadlines given here.
+
+        :raises ConfigurationError: naming the variables; not when nobody answers there now.
+        """
 
     @abstractmethod
     def drain(self) -> None:
@@ -174,7 +181,9 @@ class LocalInvoker(Invoker):
         self._admission.enter(lambda: self._runner.displace(ref))
         try:
             if time.monotonic_ns() >= invocation.deadline_ns:
-                raise CapacityError("the deadline passed before the invocation was taken in")
+                raise CapacityError(
+                    "the deadline passed before the invocation was taken in", phase="resolve"
+                )
             started_ns = time.time_ns()
             begun_ns = time.monotonic_ns()
             log = self._open_log(invocation)
@@ -187,6 +196,7 @@ class LocalInvoker(Invoker):
                     log.finish()
                 raise
             ended_ns = time.monotonic_ns()
+            execution = _with_phases(execution, begun_ns - invocation.accepted_ns)
             summary = log.finish(execution.error) if log is not None else LogSummary(0, False)
         finally:
             self._admission.leave()
@@ -231,6 +241,20 @@ class LocalInvoker(Invoker):
 
 def _discard(_line: LogLine) -> None:
     """Take a line nobody wants: capture is off."""
+
+
+def _with_phases(execution: Execution, before_ns: int) -> Execution:
+    """Have a timeout say where the time went: user code may have had the least of it."""
+    error = execution.error
+    if execution.status is not Status.TIMEOUT or error is None:
+        return execution
+    message = (
+        f"{error.message}: {before_ns // 1_000_000} ms until it was taken in, "
+        f"{execution.queue_ns // 1_000_000} ms in the queue, "
+        f"{execution.start_ns // 1_000_000} ms for an instance, "
+        f"{execution.run_ns // 1_000_000} ms in the handler"
+    )
+    return msgspec.structs.replace(execution, error=msgspec.structs.replace(error, message=message))
 
 
 def _result(

@@ -13,6 +13,7 @@ import msgspec
 from lowcode_faas_core.admission import Admission
 from lowcode_faas_core.errors import (
     CapacityError,
+    ConfigurationError,
     Draining,
     ExecutionIdTaken,
     FaasError,
@@ -32,17 +33,18 @@ from lowcode_faas_core.interfaces.storage import Storage
 from lowcode_faas_core.invoker import Invoker, resolve, run_what_is_kept
 from lowcode_faas_core.limits import OperatorLimits
 from lowcode_faas_core.model import Invocation, InvokeRequest, RunResult
+from lowcode_faas_core.waits import CONNECT_S, GRACE_S, PAUSE_S, RETRIES
 from lowcode_faas_core.wire import (
     API_VERSION,
     ATTEMPT_HEADER,
     DEPLOYMENT_HEADER,
     VERSION_HEADER,
     RunRequest,
+    decode_info,
     decode_problem,
     decode_result,
 )
 from lowcode_faas_core.worker_connections import (
-    CONNECT_S,
     Answer,
     Late,
     Lost,
@@ -51,14 +53,6 @@ from lowcode_faas_core.worker_connections import (
 )
 
 __all__ = ["RemoteInvoker"]
-
-#: Times an invocation is offered again when it certainly did not start.
-RETRIES: Final = 2
-#: Pause before each of them, in seconds: a worker that restarts is back within moments, or another
-#: one behind the balancer is.
-PAUSE_S: Final = (0.05, 0.25)
-#: What the worker gets beyond the deadline: 2 s to confirm an end, and the way back, in seconds.
-GRACE_S: Final = 10.0
 
 _log = logging.getLogger(__name__)
 
@@ -135,6 +129,24 @@ class RemoteInvoker(Invoker):
             raise RunnerUnavailable(f"the worker at {self._url} is not ready ({answer.status})")
         self._check_version(answer.headers)
 
+    def check_chain(self) -> None:
+        """Compare the longest deadline here with the worker's."""
+        try:
+            answer = self._worker.request(
+                "GET", "/v1/info", self._headers, b"", time.monotonic() + CONNECT_S
+            )
+            theirs = decode_info(answer.data).max_timeout_ms
+        except (NotSent, Lost, Late, msgspec.DecodeError, UnicodeDecodeError):
+            return  # what stops invocations is for ``check`` to say
+        ours = self._limits.settings.max_timeout_ms
+        if theirs is not None and theirs < ours:
+            raise ConfigurationError(
+                [
+                    f"LOWCODE_FAAS_INVOKE_MAX_TIMEOUT_MS is {ours} here and {theirs} at the worker "
+                    f"({self._url}), which refuses what is above: raise it there first"
+                ]
+            )
+
     def drain(self) -> None:
         """Refuse what is new."""
         self._draining = True
@@ -167,7 +179,10 @@ class RemoteInvoker(Invoker):
     def _send(self, invocation: Invocation, attempt: int) -> RunResult:
         remaining_ns = invocation.deadline_ns - time.monotonic_ns()
         if remaining_ns <= 0:
-            raise CapacityError("the deadline passed before the invocation reached a worker")
+            raise CapacityError(
+                "the deadline passed before the invocation reached a worker",
+                phase="worker" if attempt else "resolve",
+            )
         deployment = invocation.deployment
         body = RunRequest(
             execution_id=invocation.execution_id,
@@ -239,12 +254,14 @@ class RemoteInvoker(Invoker):
         if problem.code == CapacityError.code:
             retry_after = answer.headers.get("Retry-After", "1")
             raise CapacityError(
-                problem.detail, retry_after_s=int(retry_after) if retry_after.isdigit() else 1
+                problem.detail,
+                retry_after_s=int(retry_after) if retry_after.isdigit() else 1,
+                phase=problem.phase,
             )
         if problem.code in _NOT_EXECUTED:
-            raise _NOT_EXECUTED[problem.code](problem.detail)
+            raise _NOT_EXECUTED[problem.code](problem.detail, phase=problem.phase)
         if problem.code == UnconfirmedEnd.code:
-            raise UnconfirmedEnd(problem.detail)
+            raise UnconfirmedEnd(problem.detail, phase=problem.phase)
         if answer.status == 404:
             # The version was resolved a moment ago: it was deleted, or the storages differ.
             raise NotFound(problem.detail)

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from gunicorn.app.base import BaseApplication
 
-from lowcode_faas_core import __version__
-from lowcode_faas_core.configuration import PoolSettings, ServerSettings
+from lowcode_faas_core import __version__, deadlines
+from lowcode_faas_core.configuration import LimitSettings, PoolSettings, ServerSettings
 from lowcode_faas_core.drain import SERVICES, FaasWorker, graceful_timeout_s
 from lowcode_faas_core.errors import ConfigurationError, StartError
 from lowcode_faas_core.intake import RESERVED_THREADS
@@ -32,7 +32,7 @@ from lowcode_faas_core.startup import ProcessRole, Startup, address, check_expos
 if TYPE_CHECKING:
     from flask import Flask
 
-__all__ = ["build_after_the_fork", "gunicorn_settings", "serve", "show_first_token"]
+__all__ = ["announce", "gunicorn_settings", "prepare", "serve"]
 
 PR_SET_PDEATHSIG = 1
 #: Seconds a stopping worker gives cancelled runs to answer their callers.
@@ -130,8 +130,6 @@ def start_lines(server: ServerSettings, pool: PoolSettings, role: ProcessRole) -
         f"lowcode-faas {__version__} {role} on {host}:{port}",
         f"{server.workers} workers x ({server.threads} - 2) threads: "
         f"{server.workers * places} invocations at a time",
-        f"on SIGTERM: not ready but serving for {server.drain_notice_s:g} s, then up to "
-        f"{server.drain_timeout_s:g} s for what runs",
     ]
     if role is ProcessRole.WORKER or not server.worker_url:
         lines.append(
@@ -144,21 +142,25 @@ def start_lines(server: ServerSettings, pool: PoolSettings, role: ProcessRole) -
     return lines
 
 
+def announce(arbiter: Any, environ: Mapping[str, str], role: ProcessRole) -> None:
+    """Log how the service is laid out, and the deadlines it goes by."""
+    server, pool, limits = read_settings(environ, ServerSettings, PoolSettings, LimitSettings)
+    lines = start_lines(server, pool, role)
+    for line in (*lines, *deadlines.lines(role, server, pool, limits, arbiter.cfg)):
+        arbiter.log.info(line)
+
+
 class _Service(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     def __init__(self, environ: Mapping[str, str], role: ProcessRole) -> None:
         self.environ = environ
         self.role = role
-        self.server, self.pool = read_settings(environ, ServerSettings, PoolSettings)
+        (self.server,) = read_settings(environ, ServerSettings)
         super().__init__()
 
     def load_config(self) -> None:
         for name, value in gunicorn_settings(self.server, self.role).items():
             self.cfg.set(name, value)
-        self.cfg.set("when_ready", self.announce)
-
-    def announce(self, server: Any) -> None:
-        for line in start_lines(self.server, self.pool, self.role):
-            server.log.info(line)
+        self.cfg.set("when_ready", lambda arbiter: announce(arbiter, self.environ, self.role))
 
     def load(self) -> Flask:
         return create_app(self.environ, self.role, self.server.workers)
@@ -214,9 +216,11 @@ def attempt(environ: Mapping[str, str], role: ProcessRole) -> None:
         startup = Startup.read(environ, role)
         warn(startup.warnings())
         check_exposure(startup.server, role)
+        deadlines.check_settings(environ, startup.pool, startup.limits)
         check_port(startup.server, role)
         services = create_app(environ, role, startup.server.workers).extensions[SERVICES]
         try:
+            services.invoker.check_chain()
             for note in services.notes():
                 print(f"lowcode-faas: {note}", file=sys.stderr)  # noqa: T201
         finally:
@@ -225,6 +229,23 @@ def attempt(environ: Mapping[str, str], role: ProcessRole) -> None:
     except StartError as error:
         report(error)
         raise SystemExit(REFUSED) from error
+
+
+def prepare(arbiter: Any, environ: Mapping[str, str], role: ProcessRole) -> None:
+    """Do what ``serve`` does before it starts gunicorn, where gunicorn was started by others.
+
+    :raises SystemExit: with code 2 when it cannot start as configured.
+    """
+    build_after_the_fork(arbiter)
+    server, pool, limits = read_settings(environ, ServerSettings, PoolSettings, LimitSettings)
+    try:
+        deadlines.check_gunicorn(role, server, arbiter.cfg)
+        deadlines.check_settings(environ, pool, limits)
+    except StartError as error:
+        report(error)
+        raise SystemExit(REFUSED) from error
+    # In a child: it imports plugins.
+    preflight(lambda: show_first_token(Startup.read(environ, role)))
 
 
 def show_first_token(startup: Startup) -> None:

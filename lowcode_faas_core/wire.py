@@ -13,8 +13,10 @@ __all__ = [
     "ATTEMPT_HEADER",
     "DEPLOYMENT_HEADER",
     "VERSION_HEADER",
+    "Info",
     "Problem",
     "RunRequest",
+    "decode_info",
     "decode_problem",
     "decode_result",
 ]
@@ -55,6 +57,13 @@ class Problem(msgspec.Struct):
     code: str = ""
     detail: str = ""
     outcome: str | None = None
+    phase: str | None = None
+
+
+class Info(msgspec.Struct):
+    """What the dispatcher reads of ``GET /v1/info``."""
+
+    max_timeout_ms: int | None = None
 
 
 class _Result(RunResult, frozen=True, kw_only=True):
@@ -71,4 +80,5 @@ def decode_result(data: bytes) -> RunResult:
     return found if bytes(found.output) != b"null" else msgspec.structs.replace(found, output=None)
 
 
+decode_info = msgspec.json.Decoder(Info).decode
 decode_problem = msgspec.json.Decoder(Problem).decode

@@ -124,6 +124,7 @@ def info() -> Response:
             "api": API_VERSION,
             "storage": startup.backends.storage,
             "runner": startup.backends.runner,
+            "max_timeout_ms": startup.limits.max_timeout_ms,
         }
     )
 
@@ -150,10 +151,16 @@ def _invocation(services: Services, body: RunRequest) -> Invocation:
     check_run_id(body.request_id, "/request_id")
     check_env(body.env)
     top_ms = services.limits.settings.max_timeout_ms
-    if not 0 < body.remaining_ms <= top_ms:
-        raise InvalidValue(f"remaining_ms must be above 0, at most {top_ms}", "/remaining_ms")
-    if body.timeout_ms is not None and not 0 < body.timeout_ms <= top_ms:
-        raise InvalidValue(f"timeout_ms must be above 0, at most {top_ms}", "/timeout_ms")
+    if not body.remaining_ms > 0:
+        raise InvalidValue("remaining_ms must be above 0", "/remaining_ms")
+    if body.timeout_ms is not None and body.timeout_ms <= 0:
+        raise InvalidValue("timeout_ms must be above 0", "/timeout_ms")
+    if max(body.remaining_ms, body.timeout_ms or 0) > top_ms:
+        # The caller kept to the dispatcher's maximum: it is for the operator to mend.
+        raise WorkerSkew(
+            f"the worker allows {top_ms} ms at most, the dispatcher more: "
+            "LOWCODE_FAAS_INVOKE_MAX_TIMEOUT_MS differs"
+        )
     deadline_ns = arrived_ns + int(body.remaining_ms * 1e6)
     accepted_ns = arrived_ns
     if body.timeout_ms is not None:

@@ -16,15 +16,12 @@ from collections import deque
 from collections.abc import Mapping
 from email.message import Message
 from http.client import HTTPException, HTTPResponse
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 from urllib.parse import urlsplit
 
-__all__ = ["CONNECT_S", "IDLE_S", "Answer", "Late", "Lost", "NotSent", "WorkerConnections"]
+from lowcode_faas_core.waits import CONNECT_S, IDLE_S
 
-#: Idle time after which a connection is not used again, in seconds.
-IDLE_S: Final = 30.0
-#: Longest wait for a connection, TLS included, in seconds.
-CONNECT_S: Final = 3.0
+__all__ = ["Answer", "Late", "Lost", "NotSent", "WorkerConnections"]
 
 
 class NotSent(Exception):

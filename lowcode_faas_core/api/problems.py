@@ -71,6 +71,8 @@ def _faas_error(error: FaasError) -> Response:
         outcome = "not_executed" if isinstance(error, RequestError) else "unknown"
     if outcome is not None:
         members["outcome"] = outcome
+    if error.phase is not None:
+        members["phase"] = error.phase
     if isinstance(error, InvalidValue):
         pointer = error.pointer
         members["pointer"] = f"/{pointer}" if pointer and pointer[0] != "/" else pointer

@@ -227,19 +227,19 @@ class Instance:
                 self._capture.finish()
                 if phase is Phase.LOAD:
                     message = "the deadline passed while a sandbox was made ready"
-                    raise RunnerUnavailable(message) from None
+                    raise RunnerUnavailable(message, phase="start") from None
                 message = "the deadline passed before a sandbox could be given the input"
-                raise CapacityError(message) from None
-            self._end(invocation, Cause.DEADLINE)
+                raise CapacityError(message, phase="queue") from None
+            self._end(invocation, Cause.DEADLINE, phase)
             if self.cause is Cause.CANCELLED:
                 verdict = of_end(End(), self.cause, phase, b"")
             else:
                 verdict = of_timeout(_milliseconds(invocation), phase)
         except FrameTooLarge:
-            self._end(invocation, Cause.OWN)
+            self._end(invocation, Cause.OWN, phase)
             verdict = of_too_large(self._bounds.output_bytes)
         except ProtocolError as error:
-            self._end(invocation, Cause.OWN)
+            self._end(invocation, Cause.OWN, phase)
             verdict = of_protocol_error(error, phase)
         except NothingDelivered:
             if self._loaded_for != invocation.execution_id:
@@ -265,7 +265,7 @@ class Instance:
         end = self.sandbox.ended(2.0 if self.sandbox.mixed else 0.25)
         if end is None:
             self.sandbox.kill()
-            end = self._confirmed(invocation)
+            end = self._confirmed(invocation, phase)
             # Ended by anything but our kill, it was only slow to be confirmed.
             by_us = end.signal in (signal.SIGKILL, None) and end.exit_code in (137, None)
             if self.cause is Cause.OWN and by_us and not (end.out_of_memory or end.vanished):
@@ -273,20 +273,21 @@ class Instance:
                 return of_protocol_error(closed, phase)
         return of_end(end, self.cause, phase, self._capture.stderr_tail)
 
-    def _end(self, invocation: Invocation, cause: Cause) -> None:
+    def _end(self, invocation: Invocation, cause: Cause, phase: Phase) -> None:
         """Kill it, take what it still had printed, and wait until it is certainly dead."""
         self._channel.salvage()
         self.final_usage = (self.sandbox.cpu_ns(), self.sandbox.peak_rss())
         self.kill(cause)
-        self._confirmed(invocation)
+        self._confirmed(invocation, phase)
 
-    def _confirmed(self, invocation: Invocation) -> End:
+    def _confirmed(self, invocation: Invocation, phase: Phase) -> End:
         last_ns = max(invocation.deadline_ns, time.monotonic_ns()) + CONFIRM_NS
         end = self.sandbox.ended((last_ns - time.monotonic_ns()) / 1e9)
         if end is None:
             raise UnconfirmedEnd(
                 f"user code of execution {invocation.execution_id} was killed, but its end could "
-                "not be confirmed within 2 s; it may still run"
+                "not be confirmed within 2 s; it may still run",
+                phase=phase.value,
             )
         return end
 

@@ -197,9 +197,12 @@ class Pool:
                     return lease
                 if now_ns >= last_ns:
                     books.forget(waiter)
-                    raise CapacityError(
-                        f"no sandbox came free within {(now_ns - waiter.since_ns) // 1_000_000} ms"
-                    )
+                    waited = f"{(now_ns - waiter.since_ns) // 1_000_000} ms"
+                    if now_ns >= deadline_ns:
+                        raise CapacityError(
+                            f"the deadline passed after {waited} in the queue", phase="queue"
+                        )
+                    raise CapacityError(f"no sandbox came free within {waited}", phase="queue")
 
     def _start(self, want: Want, lease: Lease, deadline_ns: int, queue_ns: int) -> Lease:
         began_ns = self._clock()
@@ -209,6 +212,8 @@ class Pool:
             with self._lock:
                 self._books.start_failed(want)
             if isinstance(error, FaasError) or not isinstance(error, Exception):
+                if isinstance(error, FaasError) and self._clock() >= deadline_ns:
+                    error.phase = error.phase or "start"
                 raise
             raise RunnerUnavailable(f"a sandbox could not be started: {error}") from error
         instance = Instance(sandbox, self._bounds)

@@ -9,7 +9,7 @@ from pathlib import Path
 #: The groups in order; a name stands for the module, or for every module of the package.
 ORDER = (
     "errors",
-    "callers findings ids model names records shared_output trace_context",
+    "callers findings ids model names records shared_output trace_context waits",
     "paging settings",
     "configuration",
     "interfaces",
@@ -23,7 +23,7 @@ ORDER = (
     "services doctor",
     "api",
     "dispatcher worker",
-    "intake drain preflight server",
+    "intake drain deadlines preflight server",
     "cli",
 )
 PACKAGE = "lowcode_faas_core"

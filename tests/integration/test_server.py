@@ -13,6 +13,7 @@ import pytest
 Serve = Callable[..., Any]
 Poll = Callable[..., Any]
 
+ROOT = Path(__file__).resolve().parents[2]
 COMMAND = Path(sys.executable).with_name("lowcode-faas")
 ECHO = "export const handler = (input) => ({ ok: true, data: input });"
 
@@ -96,6 +97,38 @@ class TestWorkerRole:
         assert "version 999" in answer["detail"]
 
 
+def test_a_worker_that_grants_less_time_stops_the_start_of_a_dispatcher(
+    serve: Serve, start: Callable[..., Any], free_port: Callable[[], int], tmp_path: Path
+) -> None:
+    # Given a dispatcher, and its worker's longest deadline set below its own afterwards
+    limits = {"INVOKE_MAX_TIMEOUT_MS": "5000", "INVOKE_DEFAULT_TIMEOUT_MS": "1000"}
+    worker = serve("worker", WORKERS="1", **limits)
+    given = {"WORKER_URL": worker.url, "RUNNER": "process", "DATA_DIR": str(tmp_path / "data")}
+    port = free_port()
+    refused = start(COMMAND, "dispatcher", port=port, LISTEN=f"127.0.0.1:{port}", **given)
+    # Then it does not start, and says where to set what
+    assert refused.process.wait(30) == 2
+    assert (
+        "LOWCODE_FAAS_INVOKE_MAX_TIMEOUT_MS is 900000 here and 5000 at the worker" in refused.text()
+    )
+    # And one that found no worker at its start is told by each run that the worker refuses
+    answer = worker.call(
+        "POST",
+        "/v1/run",
+        {
+            **dict.fromkeys(("execution_id", "run_id", "request_id"), "execution-1"),
+            "deployment_id": "d",
+            "function_name": "f",
+            "collection_path": "",
+            "env": {},
+            "input": {},
+            "remaining_ms": 6000,
+        },
+    )[1]
+    assert (answer["code"], answer["outcome"]) == ("worker_skew", "not_executed")
+    assert "LOWCODE_FAAS_INVOKE_MAX_TIMEOUT_MS differs" in answer["detail"]
+
+
 @pytest.mark.fault(25)
 def test_a_worker_others_can_reach_is_refused_without_a_secret(
     start: Callable[..., Any], free_port: Callable[[], int]
@@ -122,6 +155,72 @@ def test_the_start_says_the_shares_of_the_caps(serve: Serve) -> None:
     assert "2 workers x (10 - 2) threads: 16 invocations at a time" in text
     assert "of each worker: sandboxes 9, 4; stock 0, 0; queue 1, 1" in text
     assert "isolation of user code: " in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (
+            ("--graceful-timeout", "2"),
+            "graceful_timeout (2) ends the process in the middle of its drain: "
+            "LOWCODE_FAAS_DRAIN_NOTICE_S (2), LOWCODE_FAAS_DRAIN_TIMEOUT_S (60) and what follows "
+            "need 70",
+        ),
+        (("--timeout", "1"), "timeout (1) kills processes that are only late"),
+        (("--worker-class", "sync"), "worker_class is ThreadWorker"),
+    ],
+)
+def test_what_gunicorn_was_told_besides_must_leave_room(
+    start: Callable[..., Any], free_port: Callable[[], int], arguments: tuple[str, ...], named: str
+) -> None:
+    port = free_port()
+    service = start(
+        *(COMMAND.with_name("gunicorn"), "-c", ROOT / "conf" / "gunicorn.conf.py", *arguments),
+        port=port,
+        LISTEN=f"127.0.0.1:{port}",
+        RUNNER="process",
+    )
+    assert service.process.wait(30) == 2
+    assert f"lowcode-faas: gunicorn's {named}" in service.text()
+    assert "Traceback" not in service.text()
+
+
+def test_a_queue_longer_than_any_deadline_is_refused(
+    start: Callable[..., Any], free_port: Callable[[], int]
+) -> None:
+    port = free_port()
+    variables = {"QUEUE_TIMEOUT_MS": "6000", "INVOKE_MAX_TIMEOUT_MS": "5000"}
+    variables["INVOKE_DEFAULT_TIMEOUT_MS"] = "1000"
+    listen = f"127.0.0.1:{port}"
+    service = start(
+        COMMAND, "worker", port=port, WORKER_LISTEN=listen, RUNNER="process", **variables
+    )
+    assert service.process.wait(30) == 2
+    assert (
+        "LOWCODE_FAAS_QUEUE_TIMEOUT_MS (6000) is above LOWCODE_FAAS_INVOKE_MAX_TIMEOUT_MS (5000)"
+        in service.text()
+    )
+
+
+def test_the_start_says_the_chain_of_deadlines(serve: Serve) -> None:
+    # The default wait in the queue is cut short by a maximum below it, and said so.
+    limits = {"INVOKE_MAX_TIMEOUT_MS": "20000", "INVOKE_DEFAULT_TIMEOUT_MS": "1000"}
+    worker = serve("worker", WORKERS="1", DRAIN_TIMEOUT_S="5.5", **limits)
+    dispatcher = serve(WORKERS="1", WORKER_URL=worker.url, **limits)
+    for line in (
+        "deadline of an invocation: 1000 ms unless it names another, at most 20000 ms",
+        "of it up to 20000 ms in the queue",
+        "gunicorn: request head within 10 s, idle connections 75 s, heartbeat 30 s",
+        "on SIGTERM: not ready but serving for 2 s, then up to 5.5 s for what runs; SIGKILL after "
+        "16 s",
+    ):
+        assert line in worker.text()
+    for line in (
+        "deadline of an invocation: 1000 ms unless it names another, at most 20000 ms",
+        "of it up to 3 s to connect, 3 tries of what did not start; the worker has 10 s on top to "
+        "answer: a balancer waits longer than 30 s",
+    ):
+        assert line in dispatcher.text()
 
 
 def test_gunicorn_itself_serves_with_the_shipped_settings(

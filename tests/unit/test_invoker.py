@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,7 +15,13 @@ import pytest
 
 from lowcode_faas_core.admission import Admission
 from lowcode_faas_core.configuration import LimitSettings
-from lowcode_faas_core.errors import FaasError, FunctionNotFound, SourceCorrupt, VersionNotKept
+from lowcode_faas_core.errors import (
+    CapacityError,
+    FaasError,
+    FunctionNotFound,
+    SourceCorrupt,
+    VersionNotKept,
+)
 from lowcode_faas_core.interfaces.runner import LogCallback, Runner, SourceReader
 from lowcode_faas_core.invoker import LocalInvoker
 from lowcode_faas_core.limits import OperatorLimits
@@ -25,6 +32,7 @@ from lowcode_faas_core.model import (
     Invocation,
     InvokeRequest,
     Language,
+    Resolution,
     Reuse,
     StartKind,
     Status,
@@ -136,6 +144,25 @@ def test_a_damaged_source_is_not_read_again(storage: MemoryStorage) -> None:
     with pytest.raises(SourceCorrupt):
         invoker(storage, runner).invoke(request())
     assert len(runner.invocations) == 1
+
+
+class SlowToResolve(MemoryStorage):
+    """Resolves within 30 ms."""
+
+    def resolve(self, ref: FunctionRef, version: int | None = None) -> Resolution:
+        time.sleep(0.03)
+        return super().resolve(ref, version)
+
+
+def test_a_storage_that_took_all_the_time_is_named() -> None:
+    storage = SlowToResolve()
+    storage.deploy(REF, draft(b"// 1"))
+    remote = RemoteInvoker("http://127.0.0.1:1", "", storage, LIMITS, Admission(4))
+    for each in (invoker(storage, Reading()), remote):
+        with pytest.raises(CapacityError) as raised:
+            each.invoke(request(timeout_ms=10))
+        assert raised.value.phase == "resolve"
+        each.close()
 
 
 @contextmanager

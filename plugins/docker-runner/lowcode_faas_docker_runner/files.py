@@ -158,7 +158,9 @@ class FilesRunner(Runner):
                     left_ns = last_ns - time.monotonic_ns()
                     if left_ns <= 0:
                         waited = (time.monotonic_ns() - began_ns) // 1_000_000
-                        raise CapacityError(f"no sandbox came free within {waited} ms")
+                        raise CapacityError(
+                            f"no sandbox came free within {waited} ms", phase="queue"
+                        )
                     self._places.wait(left_ns / 1e9)
                     if self._closed:
                         raise Draining("the service is shutting down")
@@ -363,7 +365,8 @@ class FilesRunner(Runner):
         if end is None:
             raise UnconfirmedEnd(
                 "user code was killed at its deadline, but its end could not be confirmed within "
-                "2 s; it may still run"
+                "2 s; it may still run",
+                phase="run",
             )
         return end
 
