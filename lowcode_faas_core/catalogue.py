@@ -16,6 +16,7 @@ __all__ = ["OUR_PLUGINS", "Candidate", "Catalogue", "fold", "nearest"]
 #: Selection name -> distribution of the plugins this project publishes, for install hints.
 OUR_PLUGINS = {
     "files": "lowcode-faas-files",
+    "sqlite": "lowcode-faas-files",
     "db_s3": "lowcode-faas-db-s3",
     "docker": "lowcode-faas-docker-runner",
     "docker-runner": "lowcode-faas-docker-runner",

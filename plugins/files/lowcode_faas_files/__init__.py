@@ -1,4 +1,7 @@
-"""Storage of lowcode-faas in a folder of plain files, which people may edit by hand."""
+"""Storage of lowcode-faas in a folder of plain files, which people may edit by hand.
+
+And beside it, in one SQLite database, what ran.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from lowcode_faas_core.hookspecs import hookimpl
 
 if TYPE_CHECKING:
+    from lowcode_faas_core.interfaces.executions import ExecutionStore
     from lowcode_faas_core.interfaces.storage import Storage
 
-__all__ = ["lowcode_faas_settings", "lowcode_faas_storage"]
+__all__ = ["lowcode_faas_execution_store", "lowcode_faas_settings", "lowcode_faas_storage"]
 
 
 @hookimpl
@@ -36,3 +40,13 @@ def lowcode_faas_storage(environ: Mapping[str, str]) -> Storage:
         source_bytes=limits.source_bytes,
         default_reuse=pool.reuse,
     )
+
+
+@hookimpl
+def lowcode_faas_execution_store(environ: Mapping[str, str]) -> ExecutionStore:
+    """Build the store of executions; nothing on disk is touched before its first use."""
+    from lowcode_faas_core.settings import read
+    from lowcode_faas_files.executions.store import SqliteExecutions
+    from lowcode_faas_files.settings import FilesSettings
+
+    return SqliteExecutions(read(environ, FilesSettings).data_dir)
