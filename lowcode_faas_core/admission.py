@@ -1,4 +1,8 @@
-"""How many invocations may occupy the threads of this process: the rest serve everything else."""
+"""Whether an invocation is taken in: a thread of this process, and the caps of the whole service.
+
+What is not taken in is told so at once, and nothing of it was executed. What is taken in may still
+wait for a sandbox: the pool's queue is bounded and fair by itself.
+"""
 
 from __future__ import annotations
 
@@ -6,48 +10,108 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from lowcode_faas_core.configuration import AdmissionSettings
 from lowcode_faas_core.errors import CapacityError
+from lowcode_faas_core.in_flight import InFlight
+from lowcode_faas_core.model import FunctionRef
+from lowcode_faas_core.names import ancestors
+from lowcode_faas_core.shared_map import SharedRow
+from lowcode_faas_core.turns import invocation_threads, may_have, seats_of
 
-__all__ = ["RESERVED_THREADS", "Admission"]
-
-#: Threads of a gunicorn worker that no invocation gets: health and administration stay served.
-RESERVED_THREADS: Final = 2
+__all__ = ["Admission"]
 
 
 class Admission:
-    """Permits to occupy a thread. Taking and giving back are single atomic deque operations."""
+    """Takes invocations in and lets them go; for many threads. Taking a permit is one atomic step."""
 
-    def __init__(self, threads: int) -> None:
-        self.permits: Final = max(1, threads - RESERVED_THREADS)
+    def __init__(self, threads: int, caps: AdmissionSettings | None = None) -> None:
+        self._caps = caps or AdmissionSettings()
+        self._collections = dict(self._caps.max_inflight_per_collection)
+        self.permits: Final = invocation_threads(threads)
         self._free: deque[None] = deque([None] * self.permits)
         #: Places taken from somebody who was turned away and has not left yet.
         self._owed: deque[None] = deque()
+        self.in_flight: Final = InFlight(seats_of(threads), self._collections)
 
-    def enter(self, make_room: Callable[[], bool]) -> None:
-        """Take a permit; :meth:`leave` gives it back.
+    def share(self, row: SharedRow) -> None:
+        """Count with the other processes of the service from now on; nothing was taken in yet."""
+        self.in_flight.share(row)
 
-        With none left, ``make_room`` may turn away somebody who only waits; it says whether it
-        did, and that one's place is ours.
+    def enter(self, ref: FunctionRef, make_room: Callable[[], bool]) -> int:
+        """Take an invocation in; :meth:`leave` gives back what this returns.
 
-        :raises CapacityError: at once, when there is no place.
+        With no place left for this function, ``make_room`` may turn away somebody who only waits;
+        it says whether it did, and that one's place is ours.
+
+        :raises CapacityError: at once, when there is no place, or a cap is reached.
         """
+        self._take_permit(ref, make_room)
         try:
-            self._free.pop()
+            seat = self.in_flight.take(ref)
         except IndexError:
-            if not make_room():
-                raise CapacityError(
-                    f"{self.permits} invocations occupy this process; the next is not taken in"
-                ) from None
-            self._owed.append(None)
+            self._give_permit()
+            raise self._no_place() from None
+        try:
+            self._check_caps(ref)
+        except CapacityError:
+            self.leave(seat)
+            raise
+        return seat
 
-    def leave(self) -> None:
+    def leave(self, seat: int) -> None:
+        """Let an invocation go."""
+        self.in_flight.leave(seat)
+        self._give_permit()
+
+    @property
+    def occupied(self) -> int:
+        """How many permits are out."""
+        return self.permits - len(self._free)
+
+    def _take_permit(self, ref: FunctionRef, make_room: Callable[[], bool]) -> None:
+        free = len(self._free)
+        if may_have(self.permits, free) or may_have(self.in_flight.of_function_here(ref) + 1, free):
+            try:
+                self._free.pop()
+            except IndexError:
+                pass
+            else:
+                return
+        if not make_room():
+            raise self._no_place()
+        self._owed.append(None)
+
+    def _give_permit(self) -> None:
         """Give a permit back, or pay with it for a place that was taken ahead."""
         try:
             self._owed.pop()
         except IndexError:
             self._free.append(None)
 
-    @property
-    def occupied(self) -> int:
-        """How many permits are out."""
-        return self.permits - len(self._free)
+    def _check_caps(self, ref: FunctionRef) -> None:
+        """Look at the caps, with this invocation among what is counted.
+
+        Two that come at once may both be turned away by the last place of a cap; none is exceeded.
+        """
+        caps, seats = self._caps, self.in_flight
+        top = caps.max_inflight
+        if top is not None and seats.total() > top and seats.total(exact=True) > top:
+            raise CapacityError(f"the service has {top} invocations in flight, its cap")
+        top = caps.max_inflight_per_function
+        if (
+            top is not None
+            and seats.of_function(ref) > top
+            and seats.of_function(ref, exact=True) > top
+        ):
+            raise CapacityError(f"{ref} has {top} invocations in flight, the cap of a function")
+        if not self._collections:
+            return
+        for path in ancestors(ref.collection_path):
+            cap = self._collections.get(path)
+            if cap is not None and seats.below(path) > cap and seats.below(path, exact=True) > cap:
+                raise CapacityError(f"{path} has {cap} invocations in flight, its cap")
+
+    def _no_place(self) -> CapacityError:
+        return CapacityError(
+            f"{self.occupied} invocations occupy this process; the next is not taken in"
+        )

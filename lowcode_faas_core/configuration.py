@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from lowcode_faas_core.errors import ConfigurationError
+from lowcode_faas_core.errors import ConfigurationError, InvalidValue
 from lowcode_faas_core.model import Reuse
+from lowcode_faas_core.names import check_collection_path
 from lowcode_faas_core.settings import (
     PREFIX,
     Parser,
@@ -27,6 +28,7 @@ from lowcode_faas_core.settings import (
 __all__ = [
     "CORE_SETTINGS",
     "AccessSettings",
+    "AdmissionSettings",
     "BackendSettings",
     "ClientSettings",
     "LimitSettings",
@@ -38,6 +40,8 @@ __all__ = [
 ]
 
 
+#: Highest cap that is read; far above what a machine can do.
+MAX_CAP = 1_000_000
 #: More would be a stream of its own for each combination; Loki itself allows 15.
 MAX_LABELS = 15
 _label_name = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII).fullmatch
@@ -108,6 +112,24 @@ def _labels(value: str) -> tuple[tuple[str, str], ...]:
     if not 1 <= len(labels) <= MAX_LABELS:
         raise ValueError(f"must have from 1 to {MAX_LABELS} labels")
     return tuple(labels.items())
+
+
+def _collection_caps(value: str) -> tuple[tuple[str, int], ...]:
+    caps: dict[str, int] = {}
+    for pair in filter(None, map(str.strip, value.split(","))):
+        collection, equals, cap = (part.strip() for part in pair.partition("="))
+        if not equals or not cap.isascii() or not cap.isdigit() or not 1 <= int(cap) <= MAX_CAP:
+            raise ValueError(f"must be path=n,path=n, each n from 1 to {MAX_CAP}")
+        try:
+            check_collection_path(collection)
+        except InvalidValue as error:
+            raise ValueError(f"must name collections: {error.detail}") from None
+        if not collection:
+            raise ValueError("must not name the root: MAX_INFLIGHT is its cap")
+        if collection in caps:
+            raise ValueError(f"must name each collection once; {collection} is there twice")
+        caps[collection] = int(cap)
+    return tuple(caps.items())
 
 
 def _explore_template(value: str) -> str:
@@ -249,6 +271,32 @@ class PoolSettings:
 
 
 @dataclass(frozen=True)
+class AdmissionSettings:
+    """What the whole service takes in, over all its gunicorn workers; the rest is a 429 at once."""
+
+    max_inflight: int | None = setting(
+        "MAX_INFLIGHT",
+        _optional_integer(1),
+        "",
+        "Cap on invocations in flight, running or waiting, of the whole service; empty: as many as "
+        "there are places, WORKERS x (THREADS - 2).",
+    )
+    max_inflight_per_function: int | None = setting(
+        "MAX_INFLIGHT_PER_FUNCTION",
+        _optional_integer(1),
+        "",
+        "The same for each function; empty: no cap, but each gunicorn worker keeps places free "
+        "for functions that have few.",
+    )
+    max_inflight_per_collection: tuple[tuple[str, int], ...] = setting(
+        "MAX_INFLIGHT_PER_COLLECTION",
+        _collection_caps,
+        "",
+        "The same for collections with all that lies below them: path=n,path=n.",
+    )
+
+
+@dataclass(frozen=True)
 class LimitSettings:
     """Bounds of requests and of user code: what a deployment gets, and may ask for at most."""
 
@@ -373,5 +421,6 @@ CORE_SETTINGS = (
     PoolSettings,
     LimitSettings,
     LogQuerySettings,
+    AdmissionSettings,
     ClientSettings,
 )

@@ -17,6 +17,7 @@ from gunicorn.glogging import Logger
 
 from lowcode_faas_core.configuration import ServerSettings
 from lowcode_faas_core.intake import IntakeWorker
+from lowcode_faas_core.shared_map import SharedRow
 
 __all__ = ["CLOSING_S", "SERVICES", "FaasWorker", "graceful_timeout_s"]
 
@@ -48,6 +49,9 @@ class FaasWorker(IntakeWorker):
     alive: bool
     quitting = False
     draining = False
+    #: What it counts together with the other workers, and where: the master decides before the fork.
+    row: int | None = None
+    shared: SharedRow | None = None
     #: New invocations are refused, and the process ends when the last one is done.
     refusing = False
 
@@ -67,6 +71,16 @@ class FaasWorker(IntakeWorker):
         """Give the service's own log the form of gunicorn's, then serve."""
         logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, datefmt=Logger.datefmt)
         super().init_process()
+
+    def load_wsgi(self) -> None:
+        """Build the application, and have it count with those of the other workers."""
+        super().load_wsgi()
+        services = self.wsgi.extensions.get(SERVICES)
+        if self.shared is not None and services is not None:
+            try:
+                services.admission.share(self.shared)
+            except ValueError as error:  # a reload of a release whose rows look different
+                self.log.warning("this worker counts for itself alone: %s", error)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """Have the main loop begin the drain: a signal may come in the middle of anything."""

@@ -26,6 +26,7 @@ from gunicorn import util
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from lowcode_faas_core.ids import new_id
+from lowcode_faas_core.turns import invocation_threads, may_have
 
 __all__ = ["IntakeWorker"]
 
@@ -39,8 +40,6 @@ PEEK_BYTES: Final = 64 << 10
 BODY_STALL_S: Final = 10
 #: Longest an invocation waits for one of its threads, in seconds; the application then answers 429.
 HOLD_S: Final = 0.1
-#: Threads that invocations do not get; as ``admission.py``, which the master does not import.
-RESERVED_THREADS: Final = 2
 
 _HEAD_END = b"\r\n\r\n"
 _content_length = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*\r\n", re.I).search
@@ -58,7 +57,7 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self.arriving: deque[TConn] = deque()
         #: Invocations that wait for a thread, the oldest first.
         self.held: deque[TConn] = deque()
-        self.invocation_threads = max(1, self.cfg.threads - RESERVED_THREADS)
+        self.invocation_threads = invocation_threads(self.cfg.threads)
         self.invocations = 0
         #: How many of them each function has; a function is known by its path, or its deployment.
         self.running: Counter[bytes] = Counter()
@@ -124,7 +123,7 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         conn.function = invocation.group(1)
         if not conn.function and (deployment := _deployment(seen)) is not None:
             conn.function = deployment.group(1)
-        if self.invocations < self.invocation_threads or self.may_overtake(conn.function):
+        if self.has_place(conn.function) or self.may_overtake(conn.function):
             self.enqueue_invocation(conn)
         else:
             conn.timeout = time.monotonic() + HOLD_S
@@ -144,10 +143,16 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         if not self.running[conn.function]:
             del self.running[conn.function]
         self.finish_request(conn, future)
-        if self.held and self.invocations < self.invocation_threads:
+        if self.held:
             poorest = min(self.held, key=lambda held: self.running[held.function])
-            self.held.remove(poorest)
-            self.enqueue_invocation(poorest)
+            if self.has_place(poorest.function):
+                self.held.remove(poorest)
+                self.enqueue_invocation(poorest)
+
+    def has_place(self, function: bytes) -> bool:
+        """Tell whether a thread is free for one more invocation of this function."""
+        free = self.invocation_threads - self.invocations
+        return may_have(self.running[function] + 1, free)
 
     def may_overtake(self, function: bytes) -> bool:
         """Tell whether an invocation may have one thread of the reserve, for a moment.
@@ -156,7 +161,7 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         of those away for it: without this one function's queue would hold up every other one.
         """
         return (
-            self.invocations == self.invocation_threads
+            self.invocations <= self.invocation_threads
             and self.running[function] + 2 <= max(self.running.values(), default=0)
             and self.waiting_invocations() >= 2
         )

@@ -178,7 +178,7 @@ class LocalInvoker(Invoker):
         if self._draining:
             raise Draining("the service is shutting down")
         ref = invocation.deployment.ref
-        self._admission.enter(lambda: self._runner.displace(ref))
+        seat = self._admission.enter(ref, lambda: self._runner.displace(ref))
         try:
             if time.monotonic_ns() >= invocation.deadline_ns:
                 raise CapacityError(
@@ -199,7 +199,7 @@ class LocalInvoker(Invoker):
             execution = _with_phases(execution, begun_ns - invocation.accepted_ns)
             summary = log.finish(execution.error) if log is not None else LogSummary(0, False)
         finally:
-            self._admission.leave()
+            self._admission.leave(seat)
         return _result(invocation, execution, summary, started_ns, ended_ns - begun_ns)
 
     def stats(self) -> Mapping[str, Any]:
@@ -208,6 +208,7 @@ class LocalInvoker(Invoker):
             **self._runner.stats(),
             "in_flight": self._admission.occupied,
             "in_flight_cap": self._admission.permits,
+            "in_flight_of_service": self._admission.in_flight.total(exact=True),
         }
 
     def waiting(self) -> int:

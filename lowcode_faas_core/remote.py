@@ -113,6 +113,7 @@ class RemoteInvoker(Invoker):
             "worker_url": self._url,
             "in_flight": self._admission.occupied,
             "in_flight_cap": self._admission.permits,
+            "in_flight_of_service": self._admission.in_flight.total(exact=True),
         }
 
     def check(self) -> None:
@@ -160,7 +161,7 @@ class RemoteInvoker(Invoker):
         self._worker.close()
 
     def _run(self, invocation: Invocation) -> RunResult:
-        self._admission.enter(lambda: False)
+        seat = self._admission.enter(invocation.deployment.ref, lambda: False)
         try:
             for attempt in range(RETRIES + 1):
                 try:
@@ -174,7 +175,7 @@ class RemoteInvoker(Invoker):
                     time.sleep(PAUSE_S[attempt])
             raise AssertionError  # the last attempt returns or raises
         finally:
-            self._admission.leave()
+            self._admission.leave(seat)
 
     def _send(self, invocation: Invocation, attempt: int) -> RunResult:
         remaining_ns = invocation.deadline_ns - time.monotonic_ns()

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from gunicorn.app.base import BaseApplication
 
@@ -24,10 +24,12 @@ from lowcode_faas_core import __version__, deadlines
 from lowcode_faas_core.configuration import LimitSettings, PoolSettings, ServerSettings
 from lowcode_faas_core.drain import SERVICES, FaasWorker, graceful_timeout_s
 from lowcode_faas_core.errors import ConfigurationError, StartError
-from lowcode_faas_core.intake import RESERVED_THREADS
+from lowcode_faas_core.in_flight import cells_of_seats
 from lowcode_faas_core.preflight import REFUSED, preflight
 from lowcode_faas_core.settings import PREFIX, read_settings
+from lowcode_faas_core.shared_map import SharedMap
 from lowcode_faas_core.startup import ProcessRole, Startup, address, check_exposure, first_token
+from lowcode_faas_core.turns import invocation_threads, seats_of
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -37,15 +39,46 @@ __all__ = ["announce", "gunicorn_settings", "prepare", "serve"]
 PR_SET_PDEATHSIG = 1
 #: Seconds a stopping worker gives cancelled runs to answer their callers.
 LAST_WORDS_S = 1.0
+#: Attribute of gunicorn's master that holds what its workers count together.
+SHARED: Final = "lowcode_faas_shared"
+#: Rows for each configured worker, and at least: reloads leave draining workers beside new ones.
+ROWS_PER_WORKER: Final = 4
+MIN_ROWS: Final = 64
 
 
-def die_with_master(server: Any, worker: Any) -> None:
+def assign_row(server: Any, worker: Any) -> None:
+    """Give a new worker its row of what all of them count; runs in the master, before the fork."""
+    rows = getattr(server, SHARED, None)
+    if rows is None:
+        rows = SharedMap(
+            max(MIN_ROWS, ROWS_PER_WORKER * server.cfg.workers),
+            cells_of_seats(seats_of(server.cfg.threads)),
+        )
+        setattr(server, SHARED, rows)
+    worker.row = rows.assign()
+    if worker.row is None:
+        server.log.warning("more workers than rows: one of them counts for itself alone")
+
+
+def take_row_back(server: Any, worker: Any) -> None:
+    """Give the row of a worker that ended to the next one; runs in the master."""
+    if worker.row is not None:
+        getattr(server, SHARED).release(worker.row)
+
+
+def after_the_fork(server: Any, worker: Any) -> None:
+    """Tie a new worker to its master, and let it count with the others."""
+    die_with_master(worker)
+    if worker.row is not None:
+        worker.shared = getattr(server, SHARED).enter(worker.row)
+
+
+def die_with_master(worker: Any) -> None:
     """Have the kernel kill this worker when the master ends, however that ends.
 
     Without it a worker with a request in flight lives on for the graceful timeout after a
     ``kill -9`` of the master, and its sandboxes with it.
     """
-    del server
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
         worker.log.warning("prctl(PR_SET_PDEATHSIG): %s", os.strerror(ctypes.get_errno()))
@@ -116,7 +149,9 @@ def gunicorn_settings(server: ServerSettings, role: ProcessRole) -> dict[str, An
         "proc_name": f"lowcode-faas {role}",
         "on_starting": build_after_the_fork,
         "on_reload": build_after_the_fork,
-        "post_fork": die_with_master,
+        "pre_fork": assign_row,
+        "post_fork": after_the_fork,
+        "child_exit": take_row_back,
         "worker_exit": close_services,
     }
 
@@ -124,7 +159,7 @@ def gunicorn_settings(server: ServerSettings, role: ProcessRole) -> dict[str, An
 def start_lines(server: ServerSettings, pool: PoolSettings, role: ProcessRole) -> list[str]:
     """Return what an operator wants to see once at start."""
     share = pool.share(server.workers)
-    places = max(1, server.threads - RESERVED_THREADS)
+    places = invocation_threads(server.threads)
     host, port = address(server, role)
     lines = [
         f"lowcode-faas {__version__} {role} on {host}:{port}",

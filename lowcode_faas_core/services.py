@@ -49,6 +49,8 @@ class Services:
     storage: Storage
     invoker: Invoker
     limits: OperatorLimits
+    #: What takes invocations in.
+    admission: Admission
     default_reuse: Reuse
     #: How what was printed is found again.
     log_queries: LogQueries
@@ -73,7 +75,7 @@ class Services:
         """
         startup = Startup.read(environ, role)
         limits = OperatorLimits(startup.limits)
-        admission = Admission(startup.server.threads)
+        admission = Admission(startup.server.threads, startup.admission)
         log_queries = LogQueries(
             dict(startup.log_query.loki_labels),
             startup.log_query.explore_template,
@@ -123,6 +125,7 @@ class Services:
                 storage=storage,
                 invoker=invoker,
                 limits=limits,
+                admission=admission,
                 default_reuse=startup.pool.reuse,
                 log_queries=log_queries,
                 logs=logs,

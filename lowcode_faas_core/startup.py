@@ -11,6 +11,7 @@ from lowcode_faas_core.catalogue import Catalogue
 from lowcode_faas_core.configuration import (
     CORE_SETTINGS,
     AccessSettings,
+    AdmissionSettings,
     BackendSettings,
     LimitSettings,
     LogQuerySettings,
@@ -77,6 +78,7 @@ class Startup:
     pool: PoolSettings
     limits: LimitSettings
     log_query: LogQuerySettings
+    admission: AdmissionSettings
     registry: PluginRegistry
     settings_classes: tuple[type[Any], ...]
 
@@ -110,6 +112,7 @@ class Startup:
             pool=values[3],
             limits=values[4],
             log_query=values[5],
+            admission=values[6],
             registry=registry,
             settings_classes=classes,
         )

@@ -9,13 +9,14 @@ from pathlib import Path
 #: The groups in order; a name stands for the module, or for every module of the package.
 ORDER = (
     "errors",
-    "callers findings ids model names records shared_output trace_context waits",
+    "callers findings ids model names records shared_map shared_output trace_context turns waits",
     "paging settings",
     "configuration",
     "interfaces",
     "hookspecs",
     "catalogue plugins tokens",
-    "admission authentication environment limits sources",
+    "authentication environment in_flight limits sources",
+    "admission",
     "delivery sandbox logquery",
     "logs",
     "invoker",
