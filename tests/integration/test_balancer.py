@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -66,6 +67,86 @@ def balance(haproxy: str, free_port: Callable[[], int]) -> Iterator[Callable[...
     for process in started:
         process.kill()
         process.wait(10)
+
+
+class Fake:
+    """A worker that answers every run alike, and is as slow to say that it is ready as told."""
+
+    def __init__(self, status: int, ready_after_s: float = 0.0) -> None:
+        fake = self
+        self.runs = 0
+        self.checks = 0
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                fake.checks += 1
+                time.sleep(ready_after_s)
+                self.answer(200)
+
+            def do_POST(self) -> None:
+                fake.runs += 1
+                self.rfile.read(int(self.headers["Content-Length"]))
+                self.answer(status)
+
+            def answer(self, status: int) -> None:
+                self.send_response(status)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None: ...
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.netloc = f"127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def fakes() -> Iterator[Callable[..., Fake]]:
+    made: list[Fake] = []
+
+    def make(status: int, ready_after_s: float = 0.0) -> Fake:
+        made.append(Fake(status, ready_after_s))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+@pytest.mark.fault(103)
+def test_the_tries_of_dispatcher_and_balancer_do_not_multiply(
+    serve: Serve, poll: Poll, balance: Any, fakes: Callable[..., Fake]
+) -> None:
+    # Given workers that refuse whatever they are offered
+    workers = [fakes(503), fakes(503)]
+    url = balance(*(worker.netloc for worker in workers))
+    poll("both were checked", lambda: all(worker.checks > 2 for worker in workers))
+    service = serve(WORKERS="1", WORKER_URL=url)
+    service.deploy("report", REPORT)
+    # When something is invoked
+    status, answer = service.invoke("report")
+    # Then it was offered three times at once, then once more after each pause; both were asked
+    assert (status, answer["outcome"]) == (503, "not_executed")
+    assert sum(worker.runs for worker in workers) == 5
+    assert all(worker.runs for worker in workers)
+
+
+def test_a_worker_that_is_slow_to_say_it_is_ready_keeps_its_place(
+    poll: Poll, balance: Any, fakes: Callable[..., Fake]
+) -> None:
+    workers = [fakes(200, ready_after_s=1.0), fakes(200, ready_after_s=1.0)]
+    url = balance(*(worker.netloc for worker in workers))
+    poll("both were checked", lambda: all(worker.checks >= 4 for worker in workers), 30)
+    with urllib3.PoolManager(retries=False) as http:
+        for _ in range(10):
+            assert http.request("POST", f"{url}/v1/run", json={}).status == 200
 
 
 @pytest.mark.slow
