@@ -45,7 +45,8 @@ class FaultyLink:
 
     ``reset before``, ``reset after`` and ``cut`` reset the connection before the worker has seen
     the run, after it has answered, and in the middle of its answer; ``silence`` answers nothing;
-    the names in ``MADE_UP`` answer that, and the worker never sees the run.
+    ``skewed`` passes the run on as one of version 7; the names in ``MADE_UP`` answer that, and the
+    worker never sees the run.
     """
 
     def __init__(self, worker_port: int) -> None:
@@ -98,6 +99,8 @@ class FaultyLink:
         if fault == "reset before":
             _reset(client)
             return False
+        if fault == "skewed":
+            request = request.replace(b"X-Lowcode-Faas-Api: 1", b"X-Lowcode-Faas-Api: 7")
         with socket.create_connection(("127.0.0.1", self.worker_port)) as worker:
             worker.sendall(request)
             answer = _message(worker)
@@ -195,6 +198,15 @@ def test_what_was_lost_after_sending_is_unknown_and_never_sent_again(
             assert "run the same release on both" in answer["detail"]
     # And the next one is served as if nothing had been
     assert roles.run()[0] == 200
+
+
+@pytest.mark.fault(104)
+def test_a_worker_of_another_release_refuses_and_the_caller_is_told_why(roles: Roles) -> None:
+    status, answer, sent, execution_id = roles.run("skewed")
+    assert (status, answer["code"], answer["outcome"]) == (502, "worker_skew", "not_executed")
+    assert "the caller speaks version 7 of the internal API, this worker 1" in answer["detail"]
+    assert sent == 1
+    assert roles.starts(execution_id) == 0
 
 
 @pytest.mark.fault(103)

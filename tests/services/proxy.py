@@ -1,10 +1,11 @@
-"""A TCP proxy that hurts: it refuses, swallows, delays, or cuts at a word of the client's."""
+"""A TCP proxy that hurts: it refuses, swallows, delays, trickles, or cuts at a word of the client's."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Callable
 
 __all__ = ["Proxy"]
@@ -21,8 +22,13 @@ class Proxy:
         self.refusing = False
         #: Take what comes and pass nothing on, in either direction.
         self.swallowing = False
+        #: Seconds before each piece is passed on, in either direction.
+        self.delay_s = 0.0
+        #: Pass on what the server sends byte by byte, with this pause between, in seconds.
+        self.trickle_s = 0.0
         #: Looks at what a client sends: ``before``: cut instead of passing it on; ``after``: pass
-        #: it on and cut before anything comes back; ``None``: go on.
+        #: it on and cut before anything comes back; ``silent``: pass it on, and nothing comes back;
+        #: ``None``: go on.
         self.watch: Callable[[bytes], str | None] = lambda _data: None
         #: Faults that took place.
         self.bitten = 0
@@ -39,6 +45,9 @@ class Proxy:
 
     def close(self) -> None:
         """Listen no more, and end every connection."""
+        # A close alone leaves the thread in its accept, and that takes one more connection.
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.cut_all()
 
@@ -77,12 +86,20 @@ class Proxy:
                     self.bitten += 1
                 if fate == "before":
                     break
-                if fate == "after":
+                if fate in ("after", "silent"):
                     cut.set()
+                if fate == "after":
                     sink.sendall(data)
                     # The server has time to do it; its answer goes nowhere.
                     threading.Event().wait(0.3)
                     break
+                if self.delay_s:
+                    time.sleep(self.delay_s)
+                if self.trickle_s and not outward:
+                    for byte in data:
+                        time.sleep(self.trickle_s)
+                        sink.sendall(bytes((byte,)))
+                    continue
                 sink.sendall(data)
         for each in (source, sink):
             _end(each)
