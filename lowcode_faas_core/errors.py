@@ -20,6 +20,7 @@ A function's own failure is never one of these: it is a :class:`~lowcode_faas_co
         PayloadTooLarge       413
         UnsupportedMedia      415
         InvalidValue          422   well-formed but illegal; carries a JSON pointer
+          SourceInvalid             no module: carries line and column where they are known
       CapacityError           429   nothing ran; retry after a while
       PlatformError           5xx
         SourceCorrupt         500   stored bytes do not match their hash; never executed
@@ -68,6 +69,7 @@ __all__ = [
     "RequestError",
     "RunnerUnavailable",
     "SourceCorrupt",
+    "SourceInvalid",
     "StartError",
     "StorageFull",
     "StorageUnavailable",
@@ -285,6 +287,25 @@ class InvalidValue(RequestError):
         self.where = where
         if code is not None:
             self.code = code  # type: ignore[misc]  # an instance may narrow its class's code
+
+
+class SourceInvalid(InvalidValue):
+    """Raised when a source is no module that Node accepts; ``line`` and ``column`` count from 1."""
+
+    code = "source_invalid"
+    title = "The source is not a module"
+
+    def __init__(
+        self,
+        detail: str,
+        pointer: str = "/source_code",
+        *,
+        line: int | None = None,
+        column: int | None = None,
+    ) -> None:
+        super().__init__(detail, pointer)
+        self.line = line
+        self.column = column
 
 
 class CapacityError(FaasError):

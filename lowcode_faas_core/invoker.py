@@ -6,7 +6,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -29,17 +29,23 @@ from lowcode_faas_core.model import (
     Execution,
     Invocation,
     InvokeRequest,
+    Language,
     LogLine,
     LogSummary,
     Outcome,
     RunResult,
+    SourceCheck,
     Status,
     Timings,
     Usage,
 )
 from lowcode_faas_core.sources import SourceCache
 
-__all__ = ["Invoker", "LocalInvoker", "resolve", "run_what_is_kept"]
+__all__ = ["CHECK_NS", "Invoker", "LocalInvoker", "resolve", "run_what_is_kept"]
+
+
+#: How long a source may take to be checked for syntax, in nanoseconds; who deploys it waits.
+CHECK_NS: Final = 2_000_000_000
 
 
 class Invoker(ABC):
@@ -54,6 +60,10 @@ class Invoker(ABC):
         :raises CapacityError: nothing could take it in time; not executed.
         :raises PlatformError: see its ``outcome`` for whether user code may have run.
         """
+
+    @abstractmethod
+    def check_source(self, source: bytes, language: Language) -> SourceCheck:
+        """Have Node compile a source, if that can be had within 2 s. Never raises."""
 
     @abstractmethod
     def stats(self) -> Mapping[str, Any]:
@@ -201,6 +211,20 @@ class LocalInvoker(Invoker):
         finally:
             self._admission.leave(seat)
         return _result(invocation, execution, summary, started_ns, ended_ns - begun_ns)
+
+    def check_source(self, source: bytes, language: Language) -> SourceCheck:
+        """Ask the runner. It takes the place of an invocation, so that threads stay free for others."""
+        if self._draining:
+            return SourceCheck(checked=False)
+        try:
+            self._admission.enter(lambda: False)
+        except CapacityError:
+            return SourceCheck(checked=False)
+        try:
+            deadline_ns = time.monotonic_ns() + CHECK_NS
+            return self._runner.check_source(source, language, deadline_ns)
+        finally:
+            self._admission.leave()
 
     def stats(self) -> Mapping[str, Any]:
         """Return the runner's counts and how many invocations occupy this process."""

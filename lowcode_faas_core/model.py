@@ -36,6 +36,8 @@ __all__ = [
     "Reuse",
     "RunResult",
     "SandboxLimits",
+    "SourceCheck",
+    "SourceFault",
     "StartKind",
     "Status",
     "Timings",
@@ -165,6 +167,27 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     env: dict[str, str] | None = None
     source_url: str | None = None
     checked: bool = False
+
+
+class SourceFault(msgspec.Struct, frozen=True):
+    """What is wrong with the syntax of a source, and where, from 1; of a span only its line is known."""
+
+    message: str
+    line: int | None = None
+    column: int | None = None
+
+    def __str__(self) -> str:
+        if self.line is None:
+            return self.message
+        column = "" if self.column is None else f", column {self.column}"
+        return f"line {self.line}{column}: {self.message}"
+
+
+class SourceCheck(msgspec.Struct, frozen=True):
+    """Whether anybody looked at the syntax of a source, and what was found wrong with it."""
+
+    checked: bool
+    fault: SourceFault | None = None
 
 
 class Deployment(msgspec.Struct, frozen=True, kw_only=True):

@@ -30,16 +30,18 @@ from lowcode_faas_core.errors import (
     WorkerTimeout,
 )
 from lowcode_faas_core.interfaces.storage import Storage
-from lowcode_faas_core.invoker import Invoker, resolve, run_what_is_kept
+from lowcode_faas_core.invoker import CHECK_NS, Invoker, resolve, run_what_is_kept
 from lowcode_faas_core.limits import OperatorLimits
-from lowcode_faas_core.model import Invocation, InvokeRequest, RunResult
-from lowcode_faas_core.waits import CONNECT_S, GRACE_S, PAUSE_S, RETRIES
+from lowcode_faas_core.model import Invocation, InvokeRequest, Language, RunResult, SourceCheck
+from lowcode_faas_core.waits import CHECK_GRACE_S, CONNECT_S, GRACE_S, PAUSE_S, RETRIES
 from lowcode_faas_core.wire import (
     API_VERSION,
     ATTEMPT_HEADER,
     DEPLOYMENT_HEADER,
     VERSION_HEADER,
+    CheckRequest,
     RunRequest,
+    decode_check,
     decode_info,
     decode_problem,
     decode_result,
@@ -106,6 +108,25 @@ class RemoteInvoker(Invoker):
             return run_what_is_kept(self._storage, self._limits, request, invocation, self._run)
         finally:
             del self._chosen[invocation.execution_id]
+
+    def check_source(self, source: bytes, language: Language) -> SourceCheck:
+        """Ask the worker. Whatever keeps it from answering: the source is not checked then."""
+        unchecked = SourceCheck(checked=False)
+        if self._draining:
+            return unchecked
+        try:
+            body = msgspec.json.encode(CheckRequest(source=source.decode(), language=language))
+            self._admission.enter(lambda: False)
+        except (UnicodeDecodeError, CapacityError):
+            return unchecked
+        try:
+            deadline = time.monotonic() + CHECK_NS / 1e9 + CHECK_GRACE_S
+            answer = self._worker.request("POST", "/v1/check", self._headers, body, deadline)
+            return decode_check(answer.data) if answer.status == 200 else unchecked
+        except (NotSent, Lost, Late, msgspec.DecodeError, UnicodeDecodeError):
+            return unchecked
+        finally:
+            self._admission.leave()
 
     def stats(self) -> Mapping[str, Any]:
         """Return how many invocations occupy this process; sandboxes are the worker's."""

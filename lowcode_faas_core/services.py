@@ -9,7 +9,6 @@ import contextlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
 
 from lowcode_faas_core.admission import Admission
 from lowcode_faas_core.authentication import Authentication, TokenAuthenticator
@@ -18,7 +17,7 @@ from lowcode_faas_core.errors import FaasError
 from lowcode_faas_core.interfaces.launcher import Launcher
 from lowcode_faas_core.interfaces.runner import Runner
 from lowcode_faas_core.interfaces.storage import SourceChecker, Storage
-from lowcode_faas_core.invoker import Invoker, LocalInvoker
+from lowcode_faas_core.invoker import CHECK_NS, Invoker, LocalInvoker
 from lowcode_faas_core.limits import OperatorLimits
 from lowcode_faas_core.logquery.queries import LogQueries
 from lowcode_faas_core.logs import LogRouter
@@ -35,8 +34,6 @@ __all__ = ["SERVICES", "Services"]
 
 #: Where ``create_app`` leaves the services in ``app.extensions``, for whoever must close them.
 SERVICES = "lowcode_faas_services"
-#: How long a source may take to be checked for syntax, in nanoseconds; who deploys it waits.
-CHECK_NS: Final = 2_000_000_000
 
 
 @dataclass
@@ -98,6 +95,7 @@ class Services:
                     admission,
                 )
                 opened.callback(invoker.close)
+                storage.check_sources_with(invoker.check_source)
             else:
                 logs = _logs(startup, opened)
                 found = startup.registry.runner(environ)
@@ -191,6 +189,7 @@ def _logs(startup: Startup, opened: contextlib.ExitStack) -> LogRouter | None:
 
 
 def _checker(runner: Runner) -> SourceChecker:
+    """Return what checks edits past the API: by whoever asks for one, who has a thread already."""
     return lambda source, language: runner.check_source(
         source, language, time.monotonic_ns() + CHECK_NS
     )

@@ -6,16 +6,18 @@ from typing import Final
 
 import msgspec
 
-from lowcode_faas_core.model import RunResult
+from lowcode_faas_core.model import Language, RunResult, SourceCheck
 
 __all__ = [
     "API_VERSION",
     "ATTEMPT_HEADER",
     "DEPLOYMENT_HEADER",
     "VERSION_HEADER",
+    "CheckRequest",
     "Info",
     "Problem",
     "RunRequest",
+    "decode_check",
     "decode_info",
     "decode_problem",
     "decode_result",
@@ -51,6 +53,13 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     traceparent: str | None = None
 
 
+class CheckRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``POST /v1/check``: a source, to be compiled and never run. The answer is a SourceCheck."""
+
+    source: str
+    language: Language
+
+
 class Problem(msgspec.Struct):
     """What the dispatcher reads of a worker's problem document."""
 
@@ -80,5 +89,6 @@ def decode_result(data: bytes) -> RunResult:
     return found if bytes(found.output) != b"null" else msgspec.structs.replace(found, output=None)
 
 
+decode_check = msgspec.json.Decoder(SourceCheck).decode
 decode_info = msgspec.json.Decoder(Info).decode
 decode_problem = msgspec.json.Decoder(Problem).decode

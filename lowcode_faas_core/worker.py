@@ -37,17 +37,20 @@ from lowcode_faas_core.names import (
 from lowcode_faas_core.services import SERVICES, Services
 from lowcode_faas_core.startup import ProcessRole
 from lowcode_faas_core.trace_context import traceparent
-from lowcode_faas_core.wire import API_VERSION, VERSION_HEADER, RunRequest
+from lowcode_faas_core.wire import API_VERSION, VERSION_HEADER, CheckRequest, RunRequest
 
 __all__ = ["create_app"]
 
 #: Room for ids, names and JSON's own characters beside input and env, in bytes.
 ENVELOPE_BYTES = 64 << 10
+#: Bytes that JSON may take for one byte of text: ``\u0001`` for a control character.
+MAX_ESCAPED = 6
 #: Levels of env that a dispatcher merges: the root, eight collections, the function, the request.
 ENV_LEVELS = 11
 
 blueprint = Blueprint("worker", __name__)
 _body = Body(RunRequest)
+_check_body = Body(CheckRequest)
 
 
 def create_app(environ: Mapping[str, str] = os.environ, *, processes: int = 1) -> Flask:
@@ -138,6 +141,17 @@ def invoke() -> Response:
     invocation = _invocation(services, body)
     result = cast(LocalInvoker, services.invoker).run(invocation)
     return json_answer(result, headers={"X-Lowcode-Faas-Status": result.status.value})
+
+
+@blueprint.post("/v1/check")
+def check() -> Response:
+    """Say whether Node accepts a source, as far as that can be told in time."""
+    services = _services()
+    size = services.limits.settings.source_bytes
+    body = _check_body.read(MAX_ESCAPED * size + ENVELOPE_BYTES)
+    source = body.source.encode()
+    services.limits.check_source(source, "/source")
+    return json_answer(services.invoker.check_source(source, body.language))
 
 
 def _invocation(services: Services, body: RunRequest) -> Invocation:

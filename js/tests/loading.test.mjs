@@ -273,6 +273,8 @@ test('CHECK compiles and never runs', async (t) => {
   const wrong = (await sandbox.check('const a = 1;\nlet b = ;')).body;
   assert.deepEqual(wrong, { ok: false, code: 'syntax_error', message: "Unexpected token ';'", line: 2, column: 9 });
   assert.equal((await sandbox.check('enum A { x }', 'greet.mts')).body.line, 1);
+  const span = (await sandbox.check('let a = 1;\nenum A {\n  x,\n}\n', 'greet.mts')).body;
+  assert.deepEqual([span.line, span.column], [2, null]);
   for (const open of ['`', '/*', 'function f() {', '"']) assert.equal((await sandbox.check(open)).body.ok, false, open);
   assert.deepEqual(sandbox.logs, []);
   assert.equal((await sandbox.load(`export function handler() ${OK}`)).text, '{"ok":true}');

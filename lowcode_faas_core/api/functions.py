@@ -18,7 +18,7 @@ from lowcode_faas_core.api.queries import (
 )
 from lowcode_faas_core.api.routing import function_route
 from lowcode_faas_core.callers import Verb, requires
-from lowcode_faas_core.errors import InvalidValue
+from lowcode_faas_core.errors import InvalidValue, SourceInvalid
 from lowcode_faas_core.model import Draft, FunctionRef, Language, Limits, Reuse
 from lowcode_faas_core.names import check_function_name
 
@@ -65,15 +65,29 @@ def deploy(collection_path: str | None = None) -> Response:
     limits.check(asked)
     if body.env is not None:
         check_level(body.env)
+    language = body.language or Language.JAVASCRIPT
     draft = Draft(
         source=source,
-        language=body.language or Language.JAVASCRIPT,
+        language=language,
         reuse=body.reuse or services().default_reuse,
         limits=asked,
         env=body.env,
+        checked=_check(source, language, "/source_code"),
     )
     outcome = services().storage.deploy(FunctionRef(collection, body.name), draft)
     return json_answer(outcome.deployment, 201 if outcome.created else 200)
+
+
+def _check(source: bytes, language: Language, pointer: str) -> bool:
+    """Return whether Node was seen to accept the source; it may be deployed either way.
+
+    :raises SourceInvalid: Node refuses it.
+    """
+    found = services().invoker.check_source(source, language)
+    if found.fault is not None:
+        fault = found.fault
+        raise SourceInvalid(str(fault), pointer, line=fault.line, column=fault.column)
+    return found.checked
 
 
 @function_route(blueprint, "/functions", "GET")

@@ -19,6 +19,7 @@ from lowcode_faas_core.errors import (
     MalformedRequest,
     PayloadTooLarge,
     RequestError,
+    SourceInvalid,
     Unauthenticated,
 )
 
@@ -77,6 +78,9 @@ def _faas_error(error: FaasError) -> Response:
         pointer = error.pointer
         members["pointer"] = f"/{pointer}" if pointer and pointer[0] != "/" else pointer
         members["where"] = error.where
+    if isinstance(error, SourceInvalid):
+        place = {"line": error.line, "column": error.column}
+        members |= {name: number for name, number in place.items() if number is not None}
     if isinstance(error, CapacityError):
         headers["Retry-After"] = str(error.retry_after_s)
     if isinstance(error, Unauthenticated):

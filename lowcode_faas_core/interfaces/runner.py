@@ -6,7 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lowcode_faas_core.model import Execution, FunctionRef, Invocation, Language, LogLine
+from lowcode_faas_core.model import (
+    Execution,
+    FunctionRef,
+    Invocation,
+    Language,
+    LogLine,
+    SourceCheck,
+)
 
 __all__ = ["LogCallback", "Runner", "SourceReader"]
 
@@ -45,13 +52,13 @@ class Runner(ABC):
         """
         return False
 
-    def check_source(self, source: bytes, language: Language, deadline_ns: int) -> str | None:
-        """**Optional (default: ``None``).** Say what is wrong with the syntax of a source.
+    def check_source(self, source: bytes, language: Language, deadline_ns: int) -> SourceCheck:
+        """**Optional (default: not checked).** Say what is wrong with the syntax of a source.
 
-        ``None`` when nothing is, or when that cannot be told by ``deadline_ns``
-        (``time.monotonic_ns``). The source is compiled, never run. Does not raise.
+        It is not checked when that cannot be told by ``deadline_ns`` (``time.monotonic_ns``). The
+        source is compiled, never run. Does not raise.
         """
-        return None
+        return SourceCheck(checked=False)
 
     def waiting(self) -> int:
         """**Optional (default: 0).** Return how many runs wait to begin; never blocks."""

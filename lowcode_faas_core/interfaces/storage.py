@@ -17,14 +17,15 @@ from lowcode_faas_core.model import (
     Language,
     Page,
     Resolution,
+    SourceCheck,
 )
 from lowcode_faas_core.names import ancestors
 
 __all__ = ["Garbage", "SourceChecker", "Storage"]
 
-#: Returns what is wrong with the syntax of a source, in one line; ``None`` when nothing is, or when
-#: nobody can tell within 2 s. Never raises; may block that long.
-SourceChecker = Callable[[bytes, Language], str | None]
+#: Returns what is wrong with the syntax of a source, as far as anybody can tell within 2 s. Never
+#: raises; may block that long.
+SourceChecker = Callable[[bytes, Language], SourceCheck]
 
 
 @dataclass(frozen=True)

@@ -658,8 +658,10 @@ function locate(source) {
   }
   // ":line", up to three lines of source with carets under the place, an empty line.
   const found = /^[^\n]*:(\d+)\n((?:[^\n]*\n){1,3}?)( *)\^+\n/.exec(said);
-  if (!found) return null;
-  return { line: Number(found[1]), column: found[3].length + 1, snippet: `${found[2]}${found[3]}^` };
+  if (found) return { line: Number(found[1]), column: found[3].length + 1, snippet: `${found[2]}${found[3]}^` };
+  // What spans several lines is shown between two that are marked, and only its line is told.
+  const spans = /^[^\n]*:(\d+)\n((?: {4}[^\n]*\n)*? {2}> [^\n]*)\n/.exec(said);
+  return spans && { line: Number(spans[1]), column: null, snippet: spans[2] };
 }
 
 function isSyntaxError(thrown) {
@@ -703,7 +705,7 @@ function refuseModule({ source, file }, thrown) {
   if (duringCompile) {
     const found = locate(source);
     if (found) {
-      const position = `${file}:${found.line}:${found.column}`;
+      const position = `${file}:${found.line}${found.column === null ? '' : `:${found.column}`}`;
       description.message += ` (${position})`;
       description.stack = `${position}\n${found.snippet}`;
     }

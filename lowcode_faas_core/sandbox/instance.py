@@ -12,7 +12,7 @@ import msgspec
 from lowcode_faas_core.errors import CapacityError, RunnerUnavailable, UnconfirmedEnd
 from lowcode_faas_core.interfaces.launcher import End, Sandbox
 from lowcode_faas_core.interfaces.runner import LogCallback
-from lowcode_faas_core.model import Invocation, Language, Phase
+from lowcode_faas_core.model import Invocation, Language, Phase, SourceCheck, SourceFault
 from lowcode_faas_core.sandbox.capture import Capture
 from lowcode_faas_core.sandbox.channel import (
     Channel,
@@ -170,8 +170,8 @@ class Instance:
         assert verdict is not None  # noqa: S101  # only LOADED answers without one
         return verdict
 
-    def check(self, source: bytes, language: Language, deadline_ns: int) -> str | None:
-        """Say what is wrong with the syntax of a source, ``None`` when Node accepts it.
+    def check(self, source: bytes, language: Language, deadline_ns: int) -> SourceCheck:
+        """Say what is wrong with the syntax of a source, if anything is.
 
         The sandbox is to be ended afterwards, whatever comes of this.
 
@@ -189,11 +189,10 @@ class Instance:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ProtocolError("an answer to a check that cannot be read") from error
         if checked.ok:
-            return None
+            return SourceCheck(checked=True)
         message = " ".join(checked.message[:MESSAGE_CHARS].split()) or "it does not compile"
-        if checked.line is None:
-            return message
-        return f"line {checked.line}, column {checked.column}: {message}"
+        fault = SourceFault(message, checked.line, checked.column)
+        return SourceCheck(checked=True, fault=fault)
 
     def worked_while_idle(self, now_ns: int | None) -> bool:
         """Tell from its CPU clock whether it worked although no run was on.

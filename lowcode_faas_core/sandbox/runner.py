@@ -10,7 +10,16 @@ from lowcode_faas_core.errors import FaasError, RunnerUnavailable
 from lowcode_faas_core.interfaces.launcher import Launcher
 from lowcode_faas_core.interfaces.runner import LogCallback, Runner, SourceReader
 from lowcode_faas_core.limits import OperatorLimits
-from lowcode_faas_core.model import Execution, FunctionRef, Invocation, Language, Limits, Reuse
+from lowcode_faas_core.model import (
+    Execution,
+    FunctionRef,
+    Invocation,
+    Language,
+    Limits,
+    Reuse,
+    SourceCheck,
+    SourceFault,
+)
 from lowcode_faas_core.sandbox.channel import ChannelClosed, DeadlinePassed, NothingDelivered
 from lowcode_faas_core.sandbox.instance import Bounds, Instance
 from lowcode_faas_core.sandbox.pool import Pool
@@ -24,6 +33,7 @@ __all__ = ["PooledRunner"]
 ATTEMPTS: Final = 16
 #: Whom a sandbox that checks a source is booked to; no function can be called that.
 _CHECKS: Final = FunctionRef("", "(checks)")
+_UNCHECKED: Final = SourceCheck(checked=False)
 
 
 class PooledRunner(Runner):
@@ -52,19 +62,21 @@ class PooledRunner(Runner):
                 raise
         raise RunnerUnavailable(f"{ATTEMPTS} sandboxes in a row could not be used")
 
-    def check_source(self, source: bytes, language: Language, deadline_ns: int) -> str | None:
+    def check_source(self, source: bytes, language: Language, deadline_ns: int) -> SourceCheck:
         """Have a sandbox that nobody used compile it, and end that sandbox."""
         limits = self._limits.resolve(Limits())
         want = Want(_CHECKS, (_CHECKS,), limits, fresh=True, request_env=False)
         try:
             instance = self._pool.lease(want, deadline_ns).instance
         except FaasError:
-            return None
+            return _UNCHECKED
         assert instance is not None  # noqa: S101  # a finished lease has one
         try:
             return instance.check(source, language, deadline_ns)
         except (ChannelClosed, DeadlinePassed, ProtocolError):
-            return None
+            return _UNCHECKED
+        except UnicodeDecodeError:
+            return SourceCheck(checked=True, fault=SourceFault("it is not UTF-8"))
         finally:
             self._pool.discard(instance)
 

@@ -25,10 +25,12 @@ from lowcode_faas_core.model import (
     ExecutionError,
     Invocation,
     InvokeRequest,
+    Language,
     LogSummary,
     Outcome,
     Phase,
     RunResult,
+    SourceCheck,
     StartKind,
     Status,
     Timings,
@@ -86,6 +88,8 @@ class StubInvoker(Invoker):
         self.requests: list[InvokeRequest] = []
         #: Every call of a handler, in order of start.
         self.calls: list[StubCall] = []
+        #: What :meth:`check_source` answers, by the source's text.
+        self.checks: dict[str, SourceCheck] = {}
         self.closed = False
         self._storage = storage
         self._limits = limits or OperatorLimits(LimitSettings())
@@ -115,6 +119,10 @@ class StubInvoker(Invoker):
                 self._chosen.add(request.execution_id)
             self.calls.append(call)
         return _run(handler, call)
+
+    def check_source(self, source: bytes, language: Language) -> SourceCheck:
+        """Answer what :attr:`checks` has for this source, else that it was not checked."""
+        return self.checks.get(source.decode(), SourceCheck(checked=False))
 
     def stats(self) -> Mapping[str, Any]:
         """Return how many handlers were called."""

@@ -90,10 +90,10 @@ def test_typescript_is_served_as_typescript(api: Any) -> None:
 
 
 def test_the_source_is_answered_byte_for_byte(api: Any) -> None:
-    deployment = api.deploy(source="// \u00e9\r\n\t\U0001f600" + ONE)
+    deployment = api.deploy(source="// \u00e9\r\n\t// \U0001f600\n" + ONE)
 
     answer = api.get("/functions/greet/source")
-    assert answer.body.decode() == "// \u00e9\r\n\t\U0001f600" + ONE
+    assert answer.body.decode() == "// \u00e9\r\n\t// \U0001f600\n" + ONE
     assert answer.headers["Content-Type"] == "text/javascript; charset=utf-8"
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
     etag = answer.headers["ETag"]

@@ -58,12 +58,19 @@ def test_every_difference_is_of_a_case():
 def test_case(case, nasty_service):
     service, row = nasty_service, row_of(case, nasty_service.exchange)
     path = CASES[case]
-    service.deploy(
-        case,
-        path.read_text(),
-        language="typescript" if path.suffix == ".mts" else "javascript",
+    deploy = {
+        "name": case,
+        "source_code": path.read_text(),
+        "language": "typescript" if path.suffix == ".mts" else "javascript",
         **{key: row[key] for key in ("limits", "reuse") if key in row},
-    )
+    }
+    status, answer = service.call("POST", "/functions", deploy)
+    if "refused" in row:
+        assert status == 422, answer
+        assert answer["code"] == "source_invalid"
+        assert re.search(row["refused"], answer["detail"]), answer
+        return
+    assert status in (200, 201), answer
     for run in row.get("runs", [{}]):
         kept = {k: v for k, v in row.items() if "status" not in run or k not in VERDICT}
         invoke(service, case, {**kept, **run})

@@ -74,6 +74,7 @@ class TestWorkerRole:
         headers = {} if shown is None else {"Authorization": shown}
         for method, path in (
             ("POST", "/v1/run"),
+            ("POST", "/v1/check"),
             ("GET", "/v1/info"),
             ("GET", "/metrics"),
             ("GET", "/no/such/path"),

@@ -42,7 +42,7 @@ GRACE_MS = 2_000
 VERDICT = {"either", "code", "phase", "message", "output"}
 KEYS = set(
     "status code phase message output http prints late truncated input env timeout_ms limits reuse "
-    "runs either alongside process without faults".split()
+    "runs either alongside process without faults refused".split()
 )
 
 
@@ -101,12 +101,19 @@ def _hold(case: str, service: Any, canary: str, poll: Callable[..., Any]) -> Non
     row = _for_here(EXPECTED[case], service.features)
     path = CASES[case]
     # Given a hostile function
-    service.deploy(
-        case,
-        path.read_text(),
-        language="typescript" if path.suffix == ".mts" else "javascript",
+    deploy = {
+        "name": case,
+        "source_code": path.read_text(),
+        "language": "typescript" if path.suffix == ".mts" else "javascript",
         **{key: row[key] for key in ("limits", "reuse") if key in row},
-    )
+    }
+    answer = service.call("POST", "/functions", deploy)
+    if "refused" in row:
+        assert answer.status == 422, answer
+        assert answer.body["code"] == "source_invalid"
+        assert re.search(row["refused"], answer.body["detail"]), answer
+        return
+    assert answer.status in (200, 201), answer
     meanwhile = _Meanwhile(service) if row.get("alongside") else None
     for run in row.get("runs", [{}]):
         # When it is invoked, its verdict is the one of its row

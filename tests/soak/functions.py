@@ -100,8 +100,8 @@ CASES: Sequence[Case] = (
          ["invalid_output"]),
     Case("large", f"export const handler = () => ({{ ok: true, data: 'x'.repeat({OUTPUT_BYTES}) }});",
          ["output_too_large"], weight=2),
-    Case("broken", "export const handler = () => { throw", ["invalid_handler/syntax_error"],
-         weight=2),
+    Case("broken", "await import('data:text/javascript,const 5');",
+         ["invalid_handler/syntax_error"], weight=2),
     Case("nothing", "export const other = 1;", ["invalid_handler/no_handler"], weight=2),
     Case("forges", """import fs from 'node:fs';
          export const handler = () => {

@@ -38,9 +38,10 @@ class Syntax:
         content = (working.sha256, working.language)
         found = self._faults.get(content)
         if found is None:
-            found = self.checker(source, working.language)
-        if found is None:
-            return None
+            fault = self.checker(source, working.language).fault
+            if fault is None:
+                return None
+            found = str(fault)
         with self._remembering:
             for remembered in (self._faults, self._told):
                 if len(remembered) >= MAX_REMEMBERED:

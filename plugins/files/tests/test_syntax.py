@@ -9,7 +9,7 @@ import pytest
 from lowcode_faas_files.storage import FilesStorage
 
 from lowcode_faas_core.errors import FunctionNotFound
-from lowcode_faas_core.model import Draft, FunctionRef, Language, Reuse
+from lowcode_faas_core.model import Draft, FunctionRef, Language, Reuse, SourceCheck, SourceFault
 
 REF = FunctionRef("", "greet")
 
@@ -20,9 +20,10 @@ class Checker:
     def __init__(self) -> None:
         self.asked: list[tuple[bytes, Language]] = []
 
-    def __call__(self, source: bytes, language: Language) -> str | None:
+    def __call__(self, source: bytes, language: Language) -> SourceCheck:
         self.asked.append((source, language))
-        return "line 1, column 4: no" if b"broken" in source else None
+        fault = SourceFault("no", 1, 4) if b"broken" in source else None
+        return SourceCheck(checked=True, fault=fault)
 
 
 @pytest.fixture
