@@ -12,7 +12,7 @@ from lowcode_faas_core.model import Deployment, Invocation, LogLine
 from lowcode_faas_core.sandbox.runner import PooledRunner
 from lowcode_faas_core.sandbox.shelves import PoolCaps
 from lowcode_faas_core.testing.samples import sample_deployment, sample_invocation
-from lowcode_faas_core.testing.stub_launcher import Behaviour, StubLauncher, echo
+from lowcode_faas_core.testing.stub_launcher import Behaviour, Conversation, StubLauncher, echo
 
 
 def make_caps(**changes: int) -> PoolCaps:
@@ -30,8 +30,12 @@ def make_caps(**changes: int) -> PoolCaps:
 class Bench:
     """A runner over stub sandboxes, and the lines it captured."""
 
-    def __init__(self, behaviour: Behaviour, **caps: int) -> None:
+    def __init__(
+        self, behaviour: Behaviour, conversation: type[Conversation] = Conversation, **caps: int
+    ) -> None:
         self.launcher = StubLauncher(behaviour)
+        # Before there is a runner, which may start its stock at once.
+        self.launcher.conversation = conversation
         self.runner = PooledRunner(
             self.launcher, make_caps(**caps), OperatorLimits(LimitSettings())
         )
@@ -45,8 +49,10 @@ class Bench:
 def bench() -> Iterator[Callable[..., Bench]]:
     made: list[Bench] = []
 
-    def make(behaviour: Behaviour = echo, **caps: int) -> Bench:
-        made.append(Bench(behaviour, **caps))
+    def make(
+        behaviour: Behaviour = echo, conversation: type[Conversation] = Conversation, **caps: int
+    ) -> Bench:
+        made.append(Bench(behaviour, conversation, **caps))
         return made[-1]
 
     yield make

@@ -35,9 +35,7 @@ class Judge(Conversation):
 @pytest.fixture
 def judged(bench):
     def make(answer: bytes | None, **caps: int):
-        b = bench(**caps)
-        b.launcher.conversation = type("J", (Judge,), {"answer": answer, "asked": []})
-        return b
+        return bench(conversation=type("J", (Judge,), {"answer": answer, "asked": []}), **caps)
 
     return make
 
