@@ -45,13 +45,14 @@ def container(
     *,
     labels: Mapping[str, str],
     network: str,
-    exchange_files: bool = False,
+    kept_log_bytes: int = 0,
 ) -> dict[str, Any]:
     """Return the configuration of one container, as the Engine's API takes it.
 
     No variable of the user is in it, for ``docker inspect`` would show it: env travels with the
-    code. ``exchange_files`` adds the workspace and keeps a bounded log to read the output from;
-    without it nothing of the streams is written to the engine's disk.
+    code. ``kept_log_bytes`` is for the files exchange: it adds the workspace, and the engine keeps
+    a log whose first and last so many bytes are there to be read; without it nothing of the
+    streams is written to the engine's disk.
     """
     memory = limits.memory_mb << 20
     tmp = limits.tmp_mb << 20
@@ -99,7 +100,7 @@ def container(
         "StopSignal": "SIGKILL",
         "StopTimeout": 0,
         "Tty": False,
-        "OpenStdin": not exchange_files,
+        "OpenStdin": not kept_log_bytes,
         # With StdinOnce a detach would end the sandbox.
         "StdinOnce": False,
         "AttachStdin": False,
@@ -107,10 +108,10 @@ def container(
         "AttachStderr": False,
         "HostConfig": host,
     }
-    if exchange_files:
+    if kept_log_bytes:
         config["Volumes"] = {WORKSPACE: {}}
         host["LogConfig"] = {
             "Type": "json-file",
-            "Config": {"max-size": "4m", "max-file": "2"},
+            "Config": {"max-size": str(kept_log_bytes), "max-file": "2"},
         }
     return config

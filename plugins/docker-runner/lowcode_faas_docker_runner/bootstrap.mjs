@@ -177,6 +177,27 @@ function load(where) {
   }
 }
 
+/**
+ * Node queues what a pipe cannot take at once: a flood would fill the heap, and what is still
+ * queued when the process exits would be lost. Done when a stream is first asked for, since
+ * making one costs the start of every run milliseconds.
+ */
+function writeAtOnce(name) {
+  const { get, ...rest } = Object.getOwnPropertyDescriptor(process, name);
+  let blocks = false;
+  Object.defineProperty(process, name, {
+    ...rest,
+    get() {
+      const stream = apply(get, process, []);
+      if (!blocks) {
+        blocks = true;
+        stream._handle?.setBlocking?.(true);
+      }
+      return stream;
+    },
+  });
+}
+
 /** Nobody awaits its promise: what it does not handle is an uncaught error. */
 async function run() {
   for (const key of Object.keys(process.env)) delete process.env[key];
@@ -189,6 +210,8 @@ async function run() {
     const what = phase === LOADING ? 'the module never finishes loading: its top-level await' : 'the handler never settles: it';
     refuse('never_settled', { message: `${what} waits for nothing that could still happen`, stack: null });
   });
+  writeAtOnce('stdout');
+  writeAtOnce('stderr');
   put(LOADING, 'null');
   const where = path.join(folder, file);
   let handler;

@@ -175,6 +175,12 @@ class Engine:
                 client._raise_for_status(response)
                 yield response
 
+    def last_errors(self, container: str, lines: int, limit_s: float = QUICK_S) -> bytes:
+        """Return the last lines that a container wrote to stderr, as far as its log has them."""
+        with self._call("read a log", limit_s) as client:
+            found: bytes = client.logs(container, stdout=False, stderr=True, tail=lines)
+            return found
+
     @contextlib.contextmanager
     def calling(self, what: str, limit_s: float) -> Iterator[Any]:
         """Give the SDK's client for calls that only one concern makes; errors come out as ours."""

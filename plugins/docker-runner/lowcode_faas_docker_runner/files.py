@@ -44,9 +44,15 @@ __all__ = ["FilesRunner"]
 #: How long after the deadline the end of user code may stay unconfirmed, in seconds.
 CONFIRM_S: Final = 2.0
 #: Longest wait for the last lines of a log once its container has ended, in seconds.
-LAST_LINES_S: Final = 1.0
+LAST_LINES_S: Final = 5.0
+#: The engine's log of a run holds this much for each byte the run may log: it is JSON with a time
+#: in every line, and what is rotated away before it was read is lost.
+LOG_OVERHEAD: Final = 8
+LEAST_LOG_BYTES: Final = 4 << 20
 #: Lines of a killed container are taken no longer than this, in seconds.
 SALVAGE_S: Final = 0.05
+#: Lines of stderr that are looked at for the reason of an abort; V8 prints some forty.
+LAST_ERRORS: Final = 100
 #: Between two looks whether the container is over, while its log is silent, in seconds.
 LOOK_S: Final = 0.2
 #: Longest wait for what is cancelled at close, in seconds.
@@ -85,6 +91,7 @@ class FilesRunner(Runner):
     def __init__(self, host: DockerHost, pool: PoolSettings, limits: OperatorLimits) -> None:
         self._host = host
         self._limits = limits
+        self._kept_log_bytes = max(LEAST_LOG_BYTES, LOG_OVERHEAD * limits.settings.log_run_bytes)
         self._queue_size = pool.queue
         self._queue_ns = pool.queue_timeout_ms * 1_000_000
         self._free = self._cap = pool.max_instances
@@ -231,7 +238,9 @@ class FilesRunner(Runner):
         try:
             host.begin()
             command = [*node_flags(limits), bootstrap]
-            container = host.create(limits, command, deadline_ns, exchange_files=True)
+            container = host.create(
+                limits, command, deadline_ns, kept_log_bytes=self._kept_log_bytes
+            )
             try:
                 return container, self._fill(container, invocation, source())
             except BaseException:
@@ -312,12 +321,23 @@ class FilesRunner(Runner):
             timeout_ms = round((invocation.deadline_ns - invocation.accepted_ns) / 1e6)
             return of_timeout(timeout_ms, phase)
         if run.cause is Cause.CANCELLED or end != End(exit_code=0):
-            return of_end(end, run.cause, phase, capture.stderr_tail)
+            return of_end(end, run.cause, phase, self._last_words(container, end, capture))
         if problem is not None:
             return problem
         if answer is None or answer.kind in ("s", _KIND_RUNNING):
             return of_end(end, Cause.OWN, phase, b"")
         return _judge(answer, phase)
+
+    def _last_words(self, container: str, end: End, capture: Capture) -> bytes:
+        """Return the end of stderr, which tells an empty heap from another abort.
+
+        What was followed may lack it: the engine drops lines of a flood before they are read.
+        """
+        if end.signal is None or end.vanished:
+            return capture.stderr_tail
+        with contextlib.suppress(RunnerUnavailable):
+            return capture.stderr_tail + self._host.engine.last_errors(container, LAST_ERRORS)
+        return capture.stderr_tail
 
     def _await_end(
         self,

@@ -73,7 +73,7 @@ class DockerHost:
         command: list[str],
         deadline_ns: int,
         *,
-        exchange_files: bool = False,
+        kept_log_bytes: int = 0,
     ) -> str:
         """Create a container and return its id; waits for the image when that is being pulled.
 
@@ -86,7 +86,7 @@ class DockerHost:
             command,
             labels=self.identity.labels,
             network=network,
-            exchange_files=exchange_files,
+            kept_log_bytes=kept_log_bytes,
         )
         try:
             return self._create(config, deadline_ns)
