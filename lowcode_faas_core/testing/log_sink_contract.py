@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
@@ -98,6 +99,17 @@ class LogSinkContract:
         except Exception:
             lost = 3  # none of the batch was delivered, and the caller counts it
         assert lost == 3
+
+    def test_flush_keeps_its_deadline(self, broken: LogSink | None) -> None:
+        """A service that stops waits for nobody: ``flush`` returns within a second of its deadline."""
+        if broken is None:
+            pytest.skip("this sink gives no broken")
+        with suppress(Exception):
+            broken.emit([sample_event(n, f"held-{n}") for n in range(1, 4)])
+        began = time.monotonic()
+        with suppress(Exception):
+            broken.flush(time.monotonic_ns() + 300_000_000)
+        assert time.monotonic() - began < 1.3
 
     def test_an_empty_batch_is_nothing(self, sink: LogSink, read: Callable[[], list[str]]) -> None:
         """An empty batch delivers nothing and raises nothing."""

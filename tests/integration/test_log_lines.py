@@ -16,7 +16,7 @@ from lowcode_faas_core.testing.samples import sample_event
 
 SOURCE = """
 export const handler = ({mark}) => {
-  for (let n = 0; n < 5; n++) { console.log(mark.repeat(60000)); console.log(mark); }
+  for (let n = 0; n < 5; n++) { console.log(mark.repeat(200000)); console.log(mark); }
   return {ok: true, data: null};
 };
 """
@@ -26,7 +26,12 @@ def test_workers_print_whole_lines_that_name_their_run(
     serve: Callable[..., Any], poll: Callable[..., Any]
 ) -> None:
     # Given two gunicorn workers that share one standard output
-    service = serve(WORKERS="2", FUNCTION_LOGS_SINK="promtail")
+    service = serve(
+        WORKERS="2",
+        FUNCTION_LOGS_SINK="promtail",
+        LOG_MAX_LINE_BYTES=str(256 << 10),
+        LOG_MAX_RUN_BYTES=str(2 << 20),
+    )
     service.deploy("shout", SOURCE)
     # When they print long and short lines at the same time
     answers = [
@@ -41,7 +46,7 @@ def test_workers_print_whole_lines_that_name_their_run(
         assert answer[0] == 200
         own = [event for event in events if event["run_id"] == f"run-{mark}"]
         assert [event["seq"] for event in own] == list(range(1, 11))
-        assert [event["message"] for event in own] == [mark * 60000, mark] * 5
+        assert [event["message"] for event in own] == [mark * 200000, mark] * 5
         assert {event["execution_id"] for event in own} == {answer[1]["execution_id"]}
 
 
