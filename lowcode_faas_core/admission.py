@@ -18,7 +18,10 @@ from lowcode_faas_core.names import ancestors
 from lowcode_faas_core.shared_map import SharedRow
 from lowcode_faas_core.turns import invocation_threads, may_have, seats_of
 
-__all__ = ["Admission"]
+__all__ = ["SOURCES", "Admission"]
+
+#: Whom checks of sources are booked to, which occupy threads as well; no function can be called that.
+SOURCES: Final = FunctionRef("", "(sources)")
 
 
 class Admission:

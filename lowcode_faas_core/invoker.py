@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from lowcode_faas_core.admission import Admission
+from lowcode_faas_core.admission import SOURCES, Admission
 from lowcode_faas_core.environment import merge
 from lowcode_faas_core.errors import (
     CapacityError,
@@ -217,14 +217,14 @@ class LocalInvoker(Invoker):
         if self._draining:
             return SourceCheck(checked=False)
         try:
-            self._admission.enter(lambda: False)
+            seat = self._admission.enter(SOURCES, lambda: False)
         except CapacityError:
             return SourceCheck(checked=False)
         try:
             deadline_ns = time.monotonic_ns() + CHECK_NS
             return self._runner.check_source(source, language, deadline_ns)
         finally:
-            self._admission.leave()
+            self._admission.leave(seat)
 
     def stats(self) -> Mapping[str, Any]:
         """Return the runner's counts and how many invocations occupy this process."""

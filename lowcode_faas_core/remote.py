@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from lowcode_faas_core.admission import Admission
+from lowcode_faas_core.admission import SOURCES, Admission
 from lowcode_faas_core.errors import (
     CapacityError,
     ConfigurationError,
@@ -116,7 +116,7 @@ class RemoteInvoker(Invoker):
             return unchecked
         try:
             body = msgspec.json.encode(CheckRequest(source=source.decode(), language=language))
-            self._admission.enter(lambda: False)
+            seat = self._admission.enter(SOURCES, lambda: False)
         except (UnicodeDecodeError, CapacityError):
             return unchecked
         try:
@@ -126,7 +126,7 @@ class RemoteInvoker(Invoker):
         except (NotSent, Lost, Late, msgspec.DecodeError, UnicodeDecodeError):
             return unchecked
         finally:
-            self._admission.leave()
+            self._admission.leave(seat)
 
     def stats(self) -> Mapping[str, Any]:
         """Return how many invocations occupy this process; sandboxes are the worker's."""

@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import msgspec
 import pytest
 
-from lowcode_faas_core.admission import Admission
+from lowcode_faas_core.admission import SOURCES, Admission
 from lowcode_faas_core.configuration import LimitSettings
 from lowcode_faas_core.limits import OperatorLimits
 from lowcode_faas_core.model import Language, SourceCheck, SourceFault
@@ -100,10 +100,10 @@ def test_a_worker_that_is_gone_or_silent_is_waited_for_a_little() -> None:
 
 def test_it_takes_the_place_of_an_invocation() -> None:
     admission = Admission(3)
-    admission.enter(lambda: False)
+    seat = admission.enter(SOURCES, lambda: False)
     with worker(200, b'{"checked":true}') as url:
         assert check(url, admission=admission) == UNCHECKED
-        admission.leave()
+        admission.leave(seat)
         assert check(url, admission=admission) == SourceCheck(checked=True)
 
 
