@@ -44,7 +44,9 @@ def test_each_gets_every_line(
 
     expected = [f"line {n}." for n in range(300)]
     printed = [
-        line.rpartition(" line ")[2] for line in capfd.readouterr().out.splitlines() if " line " in line
+        line.rpartition(" line ")[2]
+        for line in capfd.readouterr().out.splitlines()
+        if " line " in line
     ]
     assert [f"line {each}" for each in printed] == expected
     assert checker.messages() == (expected if loki == "answers" else [])
