@@ -17,6 +17,7 @@ from typing import Final
 from lowcode_faas_core.callers import ANYONE, Caller
 from lowcode_faas_core.errors import ConfigurationError, Unauthenticated
 from lowcode_faas_core.interfaces.authenticator import Authenticator
+from lowcode_faas_core.rates import Rates
 from lowcode_faas_core.tokens import PREFIX_OF_TOKENS, Signature, TokenFile, hash_of, split
 
 __all__ = ["LOOK_S", "Authentication", "TokenAuthenticator"]
@@ -133,6 +134,7 @@ class Authentication:
         *,
         anonymous: bool = False,
         loopback: bool = False,
+        rates: Rates | None = None,
     ) -> None:
         """Make the chain.
 
@@ -140,6 +142,7 @@ class Authentication:
         :param others: what plugins brought.
         :param anonymous: whoever shows nothing may do everything.
         :param loopback: the same, as long as nothing above could tell who calls.
+        :param rates: how often each of those who are known may call.
         """
         self._tokens = tokens
         self._others = tuple(others)
@@ -149,17 +152,20 @@ class Authentication:
         )
         self._anonymous = anonymous
         self._loopback = loopback and not self._others
+        self._rates = rates or Rates(0)
 
     def authenticate(self, authorization: str) -> Caller:
         """Return who shows this ``Authorization`` header, ``""`` when there is none.
 
         :raises Unauthenticated: nobody knows the caller.
         :raises PlatformError: a plugin cannot tell now.
+        :raises RateLimited: the caller is known, and called too often.
         """
         if authorization:
             for each in self._chain:
                 caller = each.authenticate(authorization)
                 if caller is not None:
+                    self._rates.spend(caller.id)
                     return caller
         if self._anonymous or self.loopback_only:
             return ANYONE

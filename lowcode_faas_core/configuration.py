@@ -294,6 +294,12 @@ class AdmissionSettings:
         "",
         "The same for collections with all that lies below them: path=n,path=n.",
     )
+    rate_per_token: int = setting(
+        "RATE_PER_TOKEN",
+        integer(0, MAX_CAP),
+        "0",
+        "Requests a second that each token may make, over all gunicorn workers; 0: no bound.",
+    )
 
 
 @dataclass(frozen=True)

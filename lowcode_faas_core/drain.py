@@ -78,7 +78,7 @@ class FaasWorker(IntakeWorker):
         services = self.wsgi.extensions.get(SERVICES)
         if self.shared is not None and services is not None:
             try:
-                services.admission.share(self.shared)
+                services.share(self.shared)
             except ValueError as error:  # a reload of a release whose rows look different
                 self.log.warning("this worker counts for itself alone: %s", error)
 

@@ -21,6 +21,7 @@ A function's own failure is never one of these: it is a :class:`~lowcode_faas_co
         UnsupportedMedia      415
         InvalidValue          422   well-formed but illegal; carries a JSON pointer
           SourceInvalid             no module: carries line and column where they are known
+        RateLimited           429   this token had its requests for now
       CapacityError           429   nothing ran; retry after a while
       PlatformError           5xx
         SourceCorrupt         500   stored bytes do not match their hash; never executed
@@ -66,6 +67,7 @@ __all__ = [
     "PayloadTooLarge",
     "PlatformError",
     "PluginError",
+    "RateLimited",
     "RequestError",
     "RunnerUnavailable",
     "SourceCorrupt",
@@ -97,6 +99,8 @@ class FaasError(Exception):
     #: Where an invocation's time went when its deadline passed: ``resolve``, ``queue``, ``start``,
     #: ``load``, ``run``, or ``worker`` when the worker did not say.
     phase: str | None = None
+    #: Seconds after which it is worth another try, told with a 429 or 503.
+    retry_after_s: int | None = None
 
     def __init__(self, detail: str = "", *, phase: str | None = None) -> None:
         super().__init__(detail or self.title)
@@ -308,6 +312,15 @@ class SourceInvalid(InvalidValue):
         self.column = column
 
 
+class RateLimited(RequestError):
+    """Raised when a token has made all the requests it may make in a second."""
+
+    status = 429
+    code = "rate_limited"
+    title = "Too many requests"
+    retry_after_s = 1
+
+
 class CapacityError(FaasError):
     """Raised when nothing could take the invocation in time; it was not executed."""
 
@@ -330,6 +343,7 @@ class PlatformError(FaasError):
     code = "unavailable"
     title = "Unavailable"
     outcome = "not_executed"
+    retry_after_s = 1
 
 
 class SourceCorrupt(PlatformError):

@@ -77,6 +77,11 @@ class InFlight:
         self._free.append(seat)
 
     @property
+    def cells(self) -> int:
+        """How many cells of a row the seats take."""
+        return cells_of_seats(self._seats)
+
+    @property
     def here(self) -> int:
         """How many seats of this process are taken."""
         return self._seats - len(self._free)

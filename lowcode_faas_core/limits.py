@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lowcode_faas_core.configuration import LimitSettings
+from lowcode_faas_core.configuration import AdmissionSettings, LimitSettings
 from lowcode_faas_core.errors import InvalidValue, PayloadTooLarge
 from lowcode_faas_core.model import Limits, SandboxLimits
-from lowcode_faas_core.names import MAX_COLLECTION_DEPTH, MAX_COLLECTION_PATH, MAX_ENV_KEY
+from lowcode_faas_core.names import (
+    MAX_COLLECTION_DEPTH,
+    MAX_COLLECTION_PATH,
+    MAX_ENV_KEY,
+    MAX_ID,
+    MAX_NAME,
+)
 
 __all__ = ["MAX_LIST_ITEMS", "OperatorLimits"]
 
@@ -31,8 +37,9 @@ class Bound:
 class OperatorLimits:
     """Checks what callers ask for and decides what they get. Immutable, for many threads."""
 
-    def __init__(self, settings: LimitSettings) -> None:
+    def __init__(self, settings: LimitSettings, admission: AdmissionSettings | None = None) -> None:
         self.settings = settings
+        self._admission = admission or AdmissionSettings()
         self.bounds: Mapping[str, Bound] = {
             "memory_mb": Bound(32, settings.memory_mb, settings.max_memory_mb),
             "cpus": Bound(0.05, settings.cpus, settings.max_cpus),
@@ -113,7 +120,10 @@ class OperatorLimits:
             )
 
     def document(self) -> dict[str, dict[str, object]]:
-        """Return what ``GET /limits`` answers."""
+        """Return what ``GET /limits`` answers.
+
+        It answers everybody, so the collections that have caps are not named in it.
+        """
         settings = self.settings
         return {
             "function": {
@@ -127,11 +137,18 @@ class OperatorLimits:
                 "output_bytes": settings.output_bytes,
                 "env_bytes": settings.env_bytes,
                 "env_key_characters": MAX_ENV_KEY,
+                "name_characters": MAX_NAME,
+                "id_characters": MAX_ID,
                 "log_line_bytes": settings.log_line_bytes,
                 "log_run_bytes": settings.log_run_bytes,
                 "collection_depth": MAX_COLLECTION_DEPTH,
                 "collection_path_characters": MAX_COLLECTION_PATH,
                 "list_items": MAX_LIST_ITEMS,
+            },
+            "capacity": {
+                "in_flight": self._admission.max_inflight,
+                "in_flight_per_function": self._admission.max_inflight_per_function,
+                "requests_per_second": self._admission.rate_per_token or None,
             },
         }
 

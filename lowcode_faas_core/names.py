@@ -28,9 +28,14 @@ __all__ = [
     "is_request_id",
 ]
 
-NAME = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
+#: Characters of a function's name or of one segment of a collection path, at most.
+MAX_NAME = 64
+#: Characters of a run's or a request's id, at most.
+MAX_ID = 128
+
+NAME = rf"[A-Za-z0-9][A-Za-z0-9_-]{{0,{MAX_NAME - 1}}}"
 ENV_KEY = r"[A-Za-z_][A-Za-z0-9_]*"
-REQUEST_ID = r"[A-Za-z0-9._:-]{1,128}"
+REQUEST_ID = rf"[A-Za-z0-9._:-]{{1,{MAX_ID}}}"
 EXECUTION_ID = r"[A-Za-z0-9_-]{8,64}"
 
 #: Segments of a collection path, at most.

@@ -26,6 +26,7 @@ from lowcode_faas_core.drain import SERVICES, FaasWorker, graceful_timeout_s
 from lowcode_faas_core.errors import ConfigurationError, StartError
 from lowcode_faas_core.in_flight import cells_of_seats
 from lowcode_faas_core.preflight import REFUSED, preflight
+from lowcode_faas_core.rates import CELLS_OF_RATES
 from lowcode_faas_core.settings import PREFIX, read_settings
 from lowcode_faas_core.shared_map import SharedMap
 from lowcode_faas_core.startup import ProcessRole, Startup, address, check_exposure, first_token
@@ -52,7 +53,7 @@ def assign_row(server: Any, worker: Any) -> None:
     if rows is None:
         rows = SharedMap(
             max(MIN_ROWS, ROWS_PER_WORKER * server.cfg.workers),
-            cells_of_seats(seats_of(server.cfg.threads)),
+            cells_of_seats(seats_of(server.cfg.threads)) + CELLS_OF_RATES,
         )
         setattr(server, SHARED, rows)
     worker.row = rows.assign()

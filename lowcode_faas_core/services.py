@@ -23,10 +23,12 @@ from lowcode_faas_core.logquery.queries import LogQueries
 from lowcode_faas_core.logs import LogRouter
 from lowcode_faas_core.model import Reuse
 from lowcode_faas_core.plugins import describe
+from lowcode_faas_core.rates import Rates
 from lowcode_faas_core.readiness import Readiness
 from lowcode_faas_core.remote import RemoteInvoker
 from lowcode_faas_core.sandbox.runner import PooledRunner
 from lowcode_faas_core.sandbox.shelves import PoolCaps
+from lowcode_faas_core.shared_map import SharedRow
 from lowcode_faas_core.startup import ProcessRole, Startup, address
 from lowcode_faas_core.tokens import TokenFile
 
@@ -48,6 +50,8 @@ class Services:
     limits: OperatorLimits
     #: What takes invocations in.
     admission: Admission
+    #: How often callers may call.
+    rates: Rates
     default_reuse: Reuse
     #: How what was printed is found again.
     log_queries: LogQueries
@@ -71,7 +75,7 @@ class Services:
         :raises StartError: with everything that is wrong.
         """
         startup = Startup.read(environ, role)
-        limits = OperatorLimits(startup.limits)
+        limits = OperatorLimits(startup.limits, startup.admission)
         admission = Admission(startup.server.threads, startup.admission)
         log_queries = LogQueries(
             dict(startup.log_query.loki_labels),
@@ -79,7 +83,8 @@ class Services:
             startup.registry.log_dialects(environ),
         )
         with contextlib.ExitStack() as opened:
-            authentication = _authentication(startup)
+            rates = Rates(startup.admission.rate_per_token)
+            authentication = _authentication(startup, rates)
             opened.callback(authentication.close)
             storage = startup.registry.storage(environ)
             opened.callback(storage.close)
@@ -124,12 +129,22 @@ class Services:
                 invoker=invoker,
                 limits=limits,
                 admission=admission,
+                rates=rates,
                 default_reuse=startup.pool.reuse,
                 log_queries=log_queries,
                 logs=logs,
                 launcher=launcher,
                 opened=opened.pop_all(),
             )
+
+    def share(self, row: SharedRow) -> None:
+        """Count what is in flight, and rates, with the other processes; before the first request.
+
+        :raises ValueError: their rows are not laid out like ours.
+        """
+        seats = self.admission.in_flight.cells
+        self.rates.share(row.part(seats, len(row.own)))
+        self.admission.share(row.part(0, seats))
 
     def ready(self) -> Readiness:
         """Tell whether invocations can be taken now; never raises."""
@@ -167,7 +182,7 @@ class Services:
         self.opened.close()
 
 
-def _authentication(startup: Startup) -> Authentication:
+def _authentication(startup: Startup, rates: Rates) -> Authentication:
     if startup.role is ProcessRole.WORKER:
         return Authentication(None)
     host, _ = address(startup.server, startup.role)
@@ -176,6 +191,7 @@ def _authentication(startup: Startup) -> Authentication:
         startup.registry.authenticators(startup.environ),
         anonymous=startup.server.allow_anonymous,
         loopback=is_loopback(host),
+        rates=rates,
     )
 
 

@@ -55,8 +55,8 @@ class SharedMap:
         """Take back the row of a process that is gone, and what it had written."""
         at = row * self._stride
         self._cells[at] = 0
-        for cell in range(at, at + self._stride):
-            self._cells[cell] = 0
+        nothing = memoryview(bytes(self._stride * CELL_BYTES)).cast("Q")
+        self._cells[at : at + self._stride] = nothing
         self._free.append(row)
 
     def enter(self, row: int) -> SharedRow:
@@ -97,6 +97,14 @@ class SharedRow:
         self.everyone: Final = everyone
         #: The same without the dead: one look at each process in ``/proc``, so for rare questions.
         self.living: Final = living
+
+    def part(self, start: int, stop: int) -> SharedRow:
+        """Return some of the cells of each row."""
+        return SharedRow(
+            self.own[start:stop],
+            lambda: [row[start:stop] for row in self.everyone()],
+            lambda: [row[start:stop] for row in self.living()],
+        )
 
     @classmethod
     def alone(cls, width: int) -> SharedRow:

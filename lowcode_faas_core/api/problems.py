@@ -13,7 +13,6 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from lowcode_faas_core.api.context import current_request
 from lowcode_faas_core.api.routing import explain_missing
 from lowcode_faas_core.errors import (
-    CapacityError,
     FaasError,
     InvalidValue,
     MalformedRequest,
@@ -81,7 +80,7 @@ def _faas_error(error: FaasError) -> Response:
     if isinstance(error, SourceInvalid):
         place = {"line": error.line, "column": error.column}
         members |= {name: number for name, number in place.items() if number is not None}
-    if isinstance(error, CapacityError):
+    if error.status in (429, 503) and error.retry_after_s is not None:
         headers["Retry-After"] = str(error.retry_after_s)
     if isinstance(error, Unauthenticated):
         headers["WWW-Authenticate"] = "Bearer"
