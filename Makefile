@@ -16,7 +16,7 @@ METADATA := setup.cfg pyproject.toml $(PLUGINS) Makefile
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check soak rolling fuzz history dev-services docs clean
+.PHONY: help run test check soak rolling chaos fuzz history dev-services docs clean
 
 help:  ## Show the tasks
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(firstword $(MAKEFILE_LIST)) | \
@@ -40,6 +40,9 @@ soak: $(VENV)/.dev  ## Ten minutes of hostile functions and kills; SOAK_SECONDS,
 
 rolling: $(VENV)/.dev  ## Restart two workers behind HAProxy under 10,000 requests
 	@ROLLING_REQUESTS=$${ROLLING_REQUESTS:-10000} $(BIN)/python -m pytest -s tests/integration/test_balancer.py
+
+chaos: $(VENV)/.dev  ## Five minutes of mixed load on both roles while any process is killed; CHAOS_SECONDS, CHAOS_SEED
+	@CHAOS_SECONDS=$${CHAOS_SECONDS:-300} $(BIN)/python -m pytest --quiet -s tests/chaos
 
 fuzz: $(VENV)/.dev  ## Ten minutes of Schemathesis against a live service; FUZZING_SECONDS, FUZZING_SEED
 	@FUZZING_SECONDS=$${FUZZING_SECONDS:-600} $(BIN)/python -m pytest --quiet tests/integration/test_schemathesis.py
