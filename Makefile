@@ -13,10 +13,13 @@ PLUGINS := $(sort $(wildcard plugins/*/pyproject.toml))
 # Editable, without dependencies: those are pinned in requirements/.
 EDITABLES := -e . $(foreach plugin,$(PLUGINS),-e $(dir $(plugin)))
 METADATA := setup.cfg pyproject.toml $(PLUGINS) Makefile
+DIST ?= dist
+# The images' Python; that of .venv, for which the wheels in dist/ are.
+BASE ?= python:$(shell $(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')-slim
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check soak rolling chaos fuzz history dev-services docs clean
+.PHONY: help run test check soak rolling chaos fuzz history dev-services docs dist images clean
 
 help:  ## Show the tasks
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(firstword $(MAKEFILE_LIST)) | \
@@ -55,6 +58,16 @@ dev-services: $(VENV)/.dev  ## PostgreSQL and S3 for db_s3, until Ctrl-C; prints
 
 docs: $(VENV)/.run  ## Write the generated pages of docs/
 	@$(BIN)/python scripts/write_docs.py
+
+dist: $(VENV)/.run  ## Wheels of everything into dist/, for images and machines without a network
+	@rm -rf $(DIST) build plugins/*/build && mkdir -p $(DIST)
+	@$(PIP) wheel --no-deps --no-build-isolation --wheel-dir $(DIST) . $(dir $(PLUGINS))
+	@$(PIP) download --only-binary :all: --no-deps --dest $(DIST) -r requirements/run.txt
+	@rm -rf build plugins/*/build
+
+images: dist  ## Build the container images of both roles; BASE names their Python
+	@for role in dispatcher worker; do \
+		docker build --build-arg BASE=$(BASE) --target $$role --tag lowcode-faas-$$role . || exit 1; done
 
 clean:  ## Remove the virtual environment and caches; keeps data/
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,64 @@
+"""The engine of the Docker tests, and images built as an installation without a network builds them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import docker
+import pytest
+
+from tests.docker.conftest import engine, image_of, instance
+from tests.shipping import base
+
+__all__ = ["engine", "image_of", "instance"]
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="session")
+def context(tmp_path_factory):
+    """Return a folder as ``docker build`` gets it after ``make dist``."""
+    folder = tmp_path_factory.mktemp("context")
+    environ = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
+    done = subprocess.run(
+        ["make", "--no-print-directory", "dist", f"DIST={folder / 'dist'}"],
+        cwd=ROOT,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (folder / "requirements").mkdir()
+    for name in ("Dockerfile", ".dockerignore", "requirements/run.txt"):
+        shutil.copy(ROOT / name, folder / name)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def images(engine, context):
+    """Return the names of the images of both roles, built without a network."""
+    arguments = {"BASE": base.ensure(engine), "PIP_NO_INDEX": "1"}
+    names = {}
+    for role in ("dispatcher", "worker"):
+        names[role] = f"lowcode-faas-test:{role}"
+        try:
+            engine.images.build(
+                path=str(context),
+                target=role,
+                tag=names[role],
+                buildargs=arguments,
+                network_mode="none",
+                rm=True,
+                forcerm=True,
+            )
+        except docker.errors.BuildError as error:
+            said = "".join(line.get("stream", "") for line in error.build_log)
+            pytest.fail(f"{error}\n{said[-5000:]}")
+    yield names
+    for name in names.values():
+        engine.images.remove(name, force=True)
