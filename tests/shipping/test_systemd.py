@@ -1,0 +1,218 @@
+"""The units: valid, hardened, in step with the settings; sockets handed over as systemd does it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import urllib3
+
+from lowcode_faas_core.configuration import CORE_SETTINGS, ServerSettings, parse_address
+from lowcode_faas_core.drain import graceful_timeout_s
+from lowcode_faas_core.settings import infos, read
+
+UNITS = Path(__file__).resolve().parents[2] / "conf" / "systemd"
+ROLES = {"dispatcher": "lowcode-faas", "worker": "lowcode-faas-worker"}
+COMMAND = Path(sys.executable).with_name("lowcode-faas")
+
+
+@pytest.fixture(scope="session")
+def analyze():
+    """Return Debian's systemd-analyze, installed where it is missing and that may be done."""
+    if not shutil.which("systemd-analyze") and os.geteuid() == 0:
+        environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        for arguments in (["update"], ["install", "--yes", "--no-install-recommends", "systemd"]):
+            subprocess.run(["apt-get", *arguments], env=environ, capture_output=True, check=False)
+    found = shutil.which("systemd-analyze")
+    if found is None:
+        reason = "systemd-analyze is not installed"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    return found
+
+
+@pytest.fixture
+def installed(tmp_path):
+    """Return the units with the command of this checkout, which is there to be executed."""
+    folder = tmp_path / "units"
+    folder.mkdir()
+    for unit in UNITS.iterdir():
+        text = unit.read_text().replace("/opt/lowcode-faas/bin/lowcode-faas", str(COMMAND))
+        (folder / unit.name).write_text(text)
+    return folder
+
+
+class Unit:
+    """The lines of a unit, by section and key; a key may stand there more than once."""
+
+    def __init__(self, name):
+        self.lines = {}
+        section = ""
+        for line in (UNITS / name).read_text().splitlines():
+            if match := re.fullmatch(r"\[(\w+)\]", line):
+                section = match[1]
+            elif line and not line.startswith("#"):
+                key, _, value = line.partition("=")
+                self.lines.setdefault(f"{section}.{key}", []).append(value)
+
+    def one(self, key):
+        (value,) = self.lines[key]
+        return value
+
+    @property
+    def environment(self):
+        return dict(each.split("=", 1) for each in self.lines["Service.Environment"])
+
+
+def test_systemd_takes_every_unit(analyze, installed):
+    units = sorted(map(str, installed.iterdir()))
+    assert len(units) == 4
+    done = subprocess.run(
+        [analyze, "verify", "--man=no", *units], capture_output=True, text=True, check=False
+    )
+    ours = [
+        line for line in done.stderr.splitlines() if str(installed) in line or "lowcode" in line
+    ]
+    assert not ours, done.stderr
+
+
+@pytest.mark.parametrize(("role", "threshold"), [("dispatcher", 15), ("worker", 20)])
+def test_what_a_unit_may_do_stays_small(analyze, installed, role, threshold):
+    """Exposure in tenths, as systemd counts: 100 is a service without any of it."""
+    unit = installed / f"{ROLES[role]}.service"
+    command = [analyze, "security", "--offline=true", f"--threshold={threshold}", str(unit)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_stop_leaves_time_for_the_drain(role):
+    unit = Unit(f"{ROLES[role]}.service")
+    # Defaults of the settings: that is what the comment in the unit counts with.
+    assert int(unit.one("Service.TimeoutStopSec")) > graceful_timeout_s(read({}, ServerSettings))
+    assert unit.one("Service.KillMode") == "mixed"
+    assert unit.one("Service.RestartPreventExitStatus") == "2"
+    assert unit.one("Service.Type") == "notify"
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_variables_exist_and_the_address_is_the_sockets(role):
+    unit = Unit(f"{ROLES[role]}.service")
+    known = {info.variable for info in infos(CORE_SETTINGS)}
+    known |= {f"{info.variable}_FILE" for info in infos(CORE_SETTINGS) if info.secret}
+    assert set(unit.environment) <= known | {"LOWCODE_FAAS_FILES_KEEP_VERSIONS"}
+    listen = "LOWCODE_FAAS_LISTEN" if role == "dispatcher" else "LOWCODE_FAAS_WORKER_LISTEN"
+    stream = Unit(f"{ROLES[role]}.socket").one("Socket.ListenStream")
+    assert parse_address(stream) == parse_address(unit.environment[listen])
+
+
+def test_the_dispatcher_cannot_reach_the_engine_and_the_worker_can():
+    assert "Service.SupplementaryGroups" not in Unit("lowcode-faas.service").lines
+    assert Unit("lowcode-faas-worker.service").one("Service.SupplementaryGroups") == "docker"
+
+
+class Activated:
+    """A listening socket of ours, and services that get it one after the other."""
+
+    def __init__(self, folder):
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self.port = self.listener.getsockname()[1]
+        self.folder = folder
+        self.notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.notices.bind(str(folder / "notify"))
+        self.notices.settimeout(30)
+        self.processes = []
+
+    def start(self, **variables):
+        given = {
+            "LISTEN": f"127.0.0.1:{self.port}",
+            "DATA_DIR": str(self.folder / "data"),
+            "RUNNER": "process",
+            "WORKERS": "1",
+            "DRAIN_NOTICE_S": "0.2",
+            "DRAIN_TIMEOUT_S": "5",
+            **variables,
+        }
+        environ = {k: v for k, v in os.environ.items() if not k.startswith("LOWCODE_FAAS_")}
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                Path(__file__).with_name("activate.py"),
+                str(self.listener.fileno()),
+                COMMAND,
+                "dispatcher",
+            ],
+            pass_fds=[self.listener.fileno()],
+            env={
+                **environ,
+                "NOTIFY_SOCKET": str(self.folder / "notify"),
+                **{
+                    k if k.startswith("ACTIVATE") else f"LOWCODE_FAAS_{k}": v
+                    for k, v in given.items()
+                },
+            },
+            stdout=(self.folder / "output").open("a"),
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        self.processes.append(process)
+        assert b"READY=1" in self.notices.recv(4096)
+        return process
+
+    def call(self, method, path, **more):
+        http = urllib3.PoolManager(retries=False, timeout=30)
+        return http.request(method, f"http://127.0.0.1:{self.port}{path}", **more)
+
+    def close(self):
+        for process in self.processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait(10)
+        self.listener.close()
+        self.notices.close()
+
+
+@pytest.fixture
+def activated(tmp_path):
+    one = Activated(tmp_path)
+    yield one
+    one.close()
+
+
+def test_a_socket_that_is_handed_over_outlives_the_service(activated):
+    source = "export const handler = () => ({ok: true, data: process.pid});"
+    # Given a service on a socket of ours: it says when it is ready, and runs functions
+    first = activated.start()
+    deployed = activated.call("POST", "/functions", json={"name": "pid", "source_code": source})
+    assert deployed.status == 201, deployed.data
+    assert activated.call("POST", "/functions/pid/invoke", json={}).status == 200
+    # When it ends
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(15) == 0
+    # Then whoever calls now waits in the socket's queue
+    with socket.create_connection(("127.0.0.1", activated.port), timeout=30) as waiting:
+        waiting.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+        # Until the next one serves it
+        second = activated.start()
+        assert waiting.recv(4096).startswith(b"HTTP/1.1 200")
+    second.send_signal(signal.SIGTERM)
+    assert second.wait(15) == 0
+
+
+def test_the_dispatcher_needs_no_memory_that_is_written_and_executed(activated):
+    """``MemoryDenyWriteExecute``, as in the unit: with a worker elsewhere it starts no Node."""
+    process = activated.start(ACTIVATE_MDWE="1", WORKER_URL="http://127.0.0.1:1")
+    deadline = time.monotonic() + 30
+    while (answer := activated.call("GET", "/readyz")).status != 503:
+        assert time.monotonic() < deadline
+    assert b"the worker at" in answer.data
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(15) == 0
