@@ -31,6 +31,7 @@ __all__ = [
     "AdmissionSettings",
     "BackendSettings",
     "ClientSettings",
+    "ExecutionSettings",
     "LimitSettings",
     "LogQuerySettings",
     "PoolSettings",
@@ -373,6 +374,36 @@ class LimitSettings:
 
 
 @dataclass(frozen=True)
+class ExecutionSettings:
+    """What is kept of what ran, and for how long."""
+
+    max_age_s: float = setting(
+        "EXECUTIONS_MAX_AGE_S",
+        decimal(60, 1e10),
+        "604800",
+        "Seconds after which an execution is deleted with its lines.",
+    )
+    max_bytes: int = setting(
+        "EXECUTIONS_MAX_BYTES",
+        integer(64 << 20),
+        str(1 << 30),
+        "Bytes executions may occupy; the oldest are deleted beyond it.",
+    )
+    keep_io: bool = setting(
+        "EXECUTIONS_KEEP_IO",
+        boolean,
+        "false",
+        "Keep inputs and outputs, too: replay needs them, and they may hold secrets.",
+    )
+    io_bytes: int = setting(
+        "EXECUTIONS_IO_BYTES",
+        integer(256, 8 << 20),
+        str(64 << 10),
+        "Bytes of an input, and of an output, that are kept; the rest is cut.",
+    )
+
+
+@dataclass(frozen=True)
 class LogQuerySettings:
     """How what functions print is found again."""
 
@@ -429,4 +460,5 @@ CORE_SETTINGS = (
     LogQuerySettings,
     AdmissionSettings,
     ClientSettings,
+    ExecutionSettings,
 )

@@ -6,7 +6,7 @@ import os
 import time
 from datetime import UTC, datetime
 
-__all__ = ["new_id", "now"]
+__all__ = ["moment", "new_id", "now"]
 
 
 def new_id() -> str:
@@ -26,3 +26,9 @@ def new_id() -> str:
 def now() -> str:
     """Return the time as RFC 3339 in UTC with microseconds."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def moment(ns: int) -> str:
+    """Return a ``time.time_ns`` in the same form."""
+    whole = datetime.fromtimestamp(ns // 1_000_000_000, UTC)
+    return f"{whole:%Y-%m-%dT%H:%M:%S}.{ns // 1000 % 1_000_000:06d}Z"

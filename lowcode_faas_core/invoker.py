@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
@@ -20,7 +19,7 @@ from lowcode_faas_core.errors import (
     SourceCorrupt,
     VersionNotKept,
 )
-from lowcode_faas_core.ids import new_id
+from lowcode_faas_core.ids import moment, new_id
 from lowcode_faas_core.interfaces.runner import Runner
 from lowcode_faas_core.interfaces.storage import Storage
 from lowcode_faas_core.limits import OperatorLimits
@@ -39,6 +38,7 @@ from lowcode_faas_core.model import (
     Timings,
     Usage,
 )
+from lowcode_faas_core.recording import Recorder, Run
 from lowcode_faas_core.sources import SourceCache
 
 __all__ = ["CHECK_NS", "Invoker", "LocalInvoker", "resolve", "run_what_is_kept"]
@@ -113,6 +113,8 @@ def resolve(storage: Storage, limits: OperatorLimits, request: InvokeRequest) ->
         accepted_ns=accepted_ns,
         deadline_ns=accepted_ns + timeout_ms * 1_000_000,
         traceparent=request.traceparent,
+        chosen=request.execution_id is not None,
+        replay_of=request.replay_of,
     )
 
 
@@ -155,8 +157,10 @@ class LocalInvoker(Invoker):
         admission: Admission,
         logs: LogRouter | None,
         *,
+        recorder: Recorder | None = None,
         cache_sources: bool = True,
     ) -> None:
+        self._recorder = recorder
         self._storage = storage
         self._runner = runner
         self._limits = limits
@@ -196,21 +200,27 @@ class LocalInvoker(Invoker):
                 )
             started_ns = time.time_ns()
             begun_ns = time.monotonic_ns()
-            log = self._open_log(invocation)
+            run = self._open_run(invocation, started_ns)
+            log = self._open_log(invocation, run)
             try:
                 execution = self._runner.run(
                     invocation, lambda: self._sources.read(invocation.deployment), log or _discard
                 )
-            except BaseException:
+            except BaseException as error:
                 if log is not None:
                     log.finish()
+                if run is not None:
+                    run.fail(error)
                 raise
             ended_ns = time.monotonic_ns()
             execution = _with_phases(execution, begun_ns - invocation.accepted_ns)
             summary = log.finish(execution.error) if log is not None else LogSummary(0, False)
         finally:
             self._admission.leave(seat)
-        return _result(invocation, execution, summary, started_ns, ended_ns - begun_ns)
+        result = _result(invocation, execution, summary, started_ns, ended_ns - begun_ns)
+        if run is not None:
+            run.finish(result)
+        return result
 
     def check_source(self, source: bytes, language: Language) -> SourceCheck:
         """Ask the runner. It takes the place of an invocation, so that threads stay free for others."""
@@ -257,11 +267,19 @@ class LocalInvoker(Invoker):
     def _run_what_is_kept(self, request: InvokeRequest, invocation: Invocation) -> RunResult:
         return run_what_is_kept(self._storage, self._limits, request, invocation, self.run)
 
-    def _open_log(self, invocation: Invocation) -> RunLog | None:
+    def _open_run(self, invocation: Invocation, started_ns: int) -> Run | None:
+        if self._recorder is None:
+            return None
+        emit = None if self._logs is None else self._logs.emit
+        return self._recorder.open(invocation, started_ns, emit)
+
+    def _open_log(self, invocation: Invocation, run: Run | None) -> RunLog | None:
         if self._logs is None:
             return None
         settings = self._limits.settings
-        return RunLog(self._logs, invocation, settings.log_line_bytes, settings.log_run_bytes)
+        return RunLog(
+            run or self._logs, invocation, settings.log_line_bytes, settings.log_run_bytes
+        )
 
 
 def _discard(_line: LogLine) -> None:
@@ -304,8 +322,10 @@ def _result(
         error=execution.error,
         start=execution.start,
         outcome=Outcome.EXECUTED,
-        started_at=_moment(started_ns),
-        finished_at=_moment(started_ns + took_ns),
+        started_at=moment(started_ns),
+        # Wall clock once, then the monotonic clock's distance: a clock set back cannot make a run
+        # finish before it began.
+        finished_at=moment(started_ns + took_ns),
         timings_ms=Timings(
             queue=_ms(execution.queue_ns),
             start=_ms(execution.start_ns),
@@ -322,10 +342,3 @@ def _result(
 
 def _ms(nanoseconds: int) -> float:
     return round(nanoseconds / 1e6, 3)
-
-
-def _moment(ns: int) -> str:
-    # Wall clock once, then the monotonic clock's distance: a clock set back cannot make a run
-    # finish before it began.
-    moment = datetime.fromtimestamp(ns // 1_000_000_000, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{ns // 1000 % 1_000_000:06d}Z"

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Protocol
 
 from lowcode_faas_core.delivery import LogRouter
 from lowcode_faas_core.model import ExecutionError, Invocation, LogEvent, LogLine, LogSummary
 
-__all__ = ["LogRouter", "RunLog"]
+__all__ = ["LogRouter", "RunLog", "TakesEvents"]
 
 #: What a line counts against the limit of its run at least, in bytes: an event is some 400 bytes
 #: on its way whatever it says, and empty lines must not be free.
 LEAST_COST: Final = 16
+
+
+class TakesEvents(Protocol):
+    """What a run's lines go to; never waits, never raises."""
+
+    def emit(self, event: LogEvent) -> None:
+        """Take one event."""
 
 
 class RunLog:
@@ -40,7 +47,7 @@ class RunLog:
     )
 
     def __init__(
-        self, router: LogRouter, invocation: Invocation, line_limit: int, run_limit: int
+        self, router: TakesEvents, invocation: Invocation, line_limit: int, run_limit: int
     ) -> None:
         self._router = router
         self._invocation = invocation

@@ -275,6 +275,8 @@ class InvokeRequest(msgspec.Struct, frozen=True, kw_only=True):
     run_id: str | None = None
     execution_id: str | None = None
     traceparent: str | None = None
+    #: The execution whose input this is.
+    replay_of: str | None = None
 
 
 class Invocation(msgspec.Struct, frozen=True, kw_only=True):
@@ -291,6 +293,10 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True):
     accepted_ns: int
     deadline_ns: int
     traceparent: str | None = None
+    #: Whether the caller chose the execution id: it must be nobody else's.
+    chosen: bool = False
+    #: The execution whose input this is.
+    replay_of: str | None = None
 
 
 class LogLine(msgspec.Struct, frozen=True):

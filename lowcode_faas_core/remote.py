@@ -219,6 +219,8 @@ class RemoteInvoker(Invoker):
             remaining_ms=remaining_ns / 1e6,
             timeout_ms=(invocation.deadline_ns - invocation.accepted_ns) // 1_000_000,
             traceparent=invocation.traceparent,
+            chosen=invocation.chosen,
+            replay_of=invocation.replay_of,
         )
         headers = {**self._headers, DEPLOYMENT_HEADER: deployment.deployment_id}
         if attempt:
@@ -282,6 +284,8 @@ class RemoteInvoker(Invoker):
             )
         if problem.code in _NOT_EXECUTED:
             raise _NOT_EXECUTED[problem.code](problem.detail, phase=problem.phase)
+        if problem.code == ExecutionIdTaken.code:
+            raise ExecutionIdTaken(problem.detail)
         if problem.code == UnconfirmedEnd.code:
             raise UnconfirmedEnd(problem.detail, phase=problem.phase)
         if answer.status == 404:

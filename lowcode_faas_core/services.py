@@ -14,6 +14,7 @@ from lowcode_faas_core.admission import Admission
 from lowcode_faas_core.authentication import Authentication, TokenAuthenticator
 from lowcode_faas_core.configuration import PoolSettings, is_loopback
 from lowcode_faas_core.errors import FaasError
+from lowcode_faas_core.interfaces.executions import ExecutionStore
 from lowcode_faas_core.interfaces.launcher import Launcher
 from lowcode_faas_core.interfaces.runner import Runner
 from lowcode_faas_core.interfaces.storage import SourceChecker, Storage
@@ -25,6 +26,7 @@ from lowcode_faas_core.model import Reuse
 from lowcode_faas_core.plugins import describe
 from lowcode_faas_core.rates import Rates
 from lowcode_faas_core.readiness import Readiness
+from lowcode_faas_core.recording import Recorder
 from lowcode_faas_core.remote import RemoteInvoker
 from lowcode_faas_core.sandbox.runner import PooledRunner
 from lowcode_faas_core.sandbox.shelves import PoolCaps
@@ -46,6 +48,10 @@ class Services:
     #: Who callers of the API are; nobody's at a worker, which has a secret of its own.
     authentication: Authentication
     storage: Storage
+    #: Where it is kept what ran; none where nobody wants that.
+    executions: ExecutionStore | None
+    #: What writes there; none where nothing runs.
+    recorder: Recorder | None
     invoker: Invoker
     limits: OperatorLimits
     #: What takes invocations in.
@@ -88,6 +94,10 @@ class Services:
             opened.callback(authentication.close)
             storage = startup.registry.storage(environ)
             opened.callback(storage.close)
+            executions = startup.registry.executions(environ)
+            if executions is not None:
+                opened.callback(executions.close)
+            recorder: Recorder | None = None
             launcher: Launcher | None = None
             logs: LogRouter | None = None
             invoker: Invoker
@@ -102,7 +112,10 @@ class Services:
                 opened.callback(invoker.close)
                 storage.check_sources_with(invoker.check_source)
             else:
-                logs = _logs(startup, opened)
+                if executions is not None:
+                    recorder = Recorder(executions, startup.executions)
+                    opened.callback(recorder.close)
+                logs = _logs(startup, opened, recorder)
                 found = startup.registry.runner(environ)
                 opened.callback(found.close)
                 if isinstance(found, Launcher):
@@ -119,6 +132,7 @@ class Services:
                     limits,
                     admission,
                     logs,
+                    recorder=recorder,
                     cache_sources=startup.backends.function_cache,
                 )
                 opened.callback(invoker.close)
@@ -126,6 +140,8 @@ class Services:
                 startup=startup,
                 authentication=authentication,
                 storage=storage,
+                executions=executions,
+                recorder=recorder,
                 invoker=invoker,
                 limits=limits,
                 admission=admission,
@@ -162,6 +178,7 @@ class Services:
         except Exception as error:  # as above
             return Readiness(ok=False, reasons=[*reasons, describe(error)])
         degraded = [] if self.logs is None else self.logs.degraded()
+        degraded += [] if self.recorder is None else self.recorder.degraded()
         degraded += self.storage.degraded() + self.authentication.degraded()
         return Readiness(ok=not reasons, reasons=reasons, degraded=degraded, sandboxes=sandboxes)
 
@@ -195,9 +212,11 @@ def _authentication(startup: Startup, rates: Rates) -> Authentication:
     )
 
 
-def _logs(startup: Startup, opened: contextlib.ExitStack) -> LogRouter | None:
+def _logs(
+    startup: Startup, opened: contextlib.ExitStack, recorder: Recorder | None
+) -> LogRouter | None:
     sinks = startup.registry.sinks(startup.environ)
-    if not sinks:
+    if not sinks and (recorder is None or not startup.backends.function_logs):
         return None
     router = LogRouter(sinks)
     opened.callback(router.close)

@@ -13,6 +13,7 @@ from lowcode_faas_core.configuration import (
     AccessSettings,
     AdmissionSettings,
     BackendSettings,
+    ExecutionSettings,
     LimitSettings,
     LogQuerySettings,
     PoolSettings,
@@ -79,6 +80,7 @@ class Startup:
     limits: LimitSettings
     log_query: LogQuerySettings
     admission: AdmissionSettings
+    executions: ExecutionSettings
     registry: PluginRegistry
     settings_classes: tuple[type[Any], ...]
 
@@ -113,6 +115,7 @@ class Startup:
             limits=values[4],
             log_query=values[5],
             admission=values[6],
+            executions=values[CORE_SETTINGS.index(ExecutionSettings)],
             registry=registry,
             settings_classes=classes,
         )

@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 #: Raised with every change that an older peer would misread; both sides must be equal.
-API_VERSION: Final = 1
+API_VERSION: Final = 2
 #: Says which version of this exchange the sender speaks; on requests and on answers.
 VERSION_HEADER: Final = "X-Lowcode-Faas-Api"
 #: Carries the deployment id, so that a load balancer can send equal ones to the same worker.
@@ -51,6 +51,8 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     timeout_ms: int | None = None
     request_env: bool = False
     traceparent: str | None = None
+    chosen: bool = False
+    replay_of: str | None = None
 
 
 class CheckRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

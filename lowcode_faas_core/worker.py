@@ -161,6 +161,8 @@ def _invocation(services: Services, body: RunRequest) -> Invocation:
         check_function_name(body.function_name, "/function_name"),
     )
     check_execution_id(body.execution_id)
+    if body.replay_of is not None:
+        check_execution_id(body.replay_of, "/replay_of")
     check_run_id(body.run_id)
     check_run_id(body.request_id, "/request_id")
     check_env(body.env)

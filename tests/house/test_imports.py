@@ -19,7 +19,7 @@ ORDER = (
     "authentication environment limits sources",
     "admission",
     "delivery sandbox logquery",
-    "logs",
+    "logs recording",
     "invoker",
     "wire worker_connections remote readiness startup",
     "services doctor",

@@ -1,0 +1,433 @@
+"""From runs to the store of executions: after the answer, in batches, by a thread of its own.
+
+Nothing here waits for the store on the way of an invocation, but for the one row that takes an id
+its caller chose. What runs is written while it runs only when somebody shows interest in it.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from lowcode_faas_core.configuration import ExecutionSettings
+from lowcode_faas_core.errors import FaasError, RequestError, StorageUnavailable
+from lowcode_faas_core.ids import moment
+from lowcode_faas_core.interfaces.executions import EVERY, ExecutionStore
+from lowcode_faas_core.model import Invocation, LogEvent, Outcome, RunResult
+from lowcode_faas_core.records import Record, RecordedLine, RecordStatus, line_of
+
+__all__ = ["FLUSH_S", "LOOK_S", "Recorder", "Run"]
+
+_log = logging.getLogger(__name__)
+
+#: Age from which a run may be of interest, and time between two looks at who is interested, in
+#: seconds.
+LOOK_S: Final = 0.1
+#: Time between two looks while what runs is followed: a line is to be seen within 0.2 s.
+FOLLOWED_S: Final = 0.05
+#: Time between two batches, in seconds.
+FLUSH_S: Final = 0.2
+#: Time between two rounds of upkeep, in seconds: when nothing happens, and while records come.
+TEND_S: Final = 5.0
+TEND_BUSY_S: Final = 1.0
+#: The first round: what an earlier life left is closed at once, but not by a start that only tries.
+TEND_FIRST_S: Final = 0.3
+#: Longest spell of upkeep between two batches, in seconds.
+TEND_SPELL_S: Final = 0.1
+#: Pause after the store was found down, in seconds.
+DOWN_S: Final = 1.0
+#: Records, lines and bytes that may wait; the oldest are dropped and counted beyond it.
+MOST_RECORDS: Final = 20_000
+MOST_BYTES: Final = 16 << 20
+#: Records and bytes of one batch.
+BATCH_RECORDS: Final = 500
+BATCH_BYTES: Final = 1 << 20
+#: Memory of a record and of a line beside their text, in bytes.
+RECORD_BYTES: Final = 1500
+LINE_BYTES: Final = 500
+#: Shortest time between two warnings, in seconds.
+WARN_EVERY_S: Final = 10.0
+#: Time for what still ends, and to write what is left, at close, in seconds.
+CLOSE_S: Final = 2.0
+
+_Entry = tuple[Record | None, list[LogEvent], int]
+
+
+class Run:
+    """One run that is under way: takes its lines, and what became of it."""
+
+    __slots__ = (
+        "_emit",
+        "_recorder",
+        "begun_ns",
+        "ended",
+        "forgotten",
+        "handed",
+        "invocation",
+        "lines",
+        "started_ns",
+        "written",
+    )
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        invocation: Invocation,
+        started_ns: int,
+        emit: Callable[[LogEvent], None] | None,
+    ) -> None:
+        self._recorder = recorder
+        self._emit = emit
+        self.invocation = invocation
+        #: Wall clock, and the monotonic one.
+        self.started_ns = started_ns
+        self.begun_ns = time.monotonic_ns()
+        self.lines: list[LogEvent] = []
+        #: How many of the lines the store has.
+        self.handed = 0
+        #: Whether the store has a record of it.
+        self.written = False
+        self.ended = False
+        #: Whether it never started, and nothing of it is to be kept.
+        self.forgotten = False
+
+    def emit(self, event: LogEvent) -> None:
+        """Take a line, and pass it on to the sinks."""
+        if self.ended:
+            self._recorder.late(event)
+        else:
+            self.lines.append(event)
+        if self._emit is not None:
+            self._emit(event)
+
+    def finish(self, result: RunResult) -> None:
+        """Have the verdict recorded."""
+        self._recorder.finish(self, result)
+
+    def fail(self, error: BaseException) -> None:
+        """Learn that there is no verdict: it never started, or nobody knows what it did."""
+        self._recorder.fail(self, error)
+
+
+class Recorder:
+    """Records what this process runs. Used by many threads; :meth:`close` ends its own."""
+
+    def __init__(self, store: ExecutionStore, settings: ExecutionSettings) -> None:
+        self._store = store
+        self._settings = settings
+        self._running: dict[int, Run] = {}
+        self._lock = threading.Lock()
+        self._queue: deque[_Entry] = deque()
+        self._queued_bytes = 0
+        self._urgent = False
+        self._followed = False
+        self._wake = threading.Event()
+        self._closing = threading.Event()
+        self._closed = False
+        self.recorded = 0
+        self.dropped = 0
+        #: Why the store took nothing the last time; ``None`` when it did.
+        self.trouble: str | None = None
+        self._warned_at = -WARN_EVERY_S
+        self._warned_count = 0
+        self._down_until = 0.0
+        self._tend_at = time.monotonic() + TEND_FIRST_S
+        self._thread = threading.Thread(target=self._work, name="executions", daemon=True)
+        self._thread.start()
+
+    def open(
+        self,
+        invocation: Invocation,
+        started_ns: int,
+        emit: Callable[[LogEvent], None] | None = None,
+    ) -> Run:
+        """Begin to record a run; an id that its caller chose is taken in the store first.
+
+        :raises ExecutionIdTaken: there is a record of that id.
+        """
+        run = Run(self, invocation, started_ns, emit)
+        if invocation.chosen:
+            try:
+                self._store.begin(self._record_of(run))
+                run.written = True
+            except StorageUnavailable as error:
+                # Unique among the runs in flight, then, which the invoker sees to.
+                self._note(str(error))
+        self._running[id(run)] = run
+        if not self._wake.is_set():
+            self._wake.set()
+        return run
+
+    def finish(self, run: Run, result: RunResult) -> None:
+        """Queue the verdict."""
+        run.ended = True
+        keep = self._settings.keep_io
+        given, given_cut = self._text(run.invocation.input) if keep else (None, False)
+        answered, answered_cut = self._text(result.output) if keep else (None, False)
+        record = Record(
+            execution_id=result.execution_id,
+            run_id=result.run_id,
+            request_id=result.request_id,
+            function_name=result.function_name,
+            collection_path=result.collection_path,
+            deployment_id=result.deployment_id,
+            deployment_version=result.deployment_version,
+            status=RecordStatus(result.status),
+            started_at=result.started_at,
+            finished_at=result.finished_at,
+            start=result.start,
+            outcome=result.outcome,
+            error=result.error,
+            timings_ms=result.timings_ms,
+            usage=result.usage,
+            logs=result.logs,
+            replay_of=run.invocation.replay_of,
+            input=given,
+            input_cut=given_cut,
+            output=answered,
+            output_cut=answered_cut,
+        )
+        self._end(run, record)
+
+    def fail(self, run: Run, error: BaseException) -> None:
+        """Forget what never started; record as lost what may have done anything."""
+        run.ended = True
+        if _never_started(error):
+            run.forgotten = True
+            self._running.pop(id(run), None)
+            self._withdraw(run)
+        else:
+            self._end(run, self._record_of(run, RecordStatus.LOST))
+
+    def late(self, event: LogEvent) -> None:
+        """Queue a line that came after its run."""
+        self._put(None, [event])
+
+    def degraded(self) -> list[str]:
+        """Return a sentence when the store takes nothing."""
+        return [f"executions: {self.trouble}"] if self.trouble else []
+
+    def counts(self) -> dict[str, int]:
+        """Return how many records the store took, and how many were dropped."""
+        return {"recorded": self.recorded, "dropped": self.dropped}
+
+    def close(self) -> None:
+        """Write what is left within the time; may be called twice."""
+        if self._closed:
+            return
+        self._closed = True
+        end = time.monotonic() + CLOSE_S / 2
+        while self._running and time.monotonic() < end:
+            time.sleep(0.01)  # what was cancelled is about to say so
+        self._closing.set()
+        self._wake.set()
+        self._thread.join(CLOSE_S)
+        with self._lock:
+            self._drop(len(self._queue))
+            self._queue.clear()
+        self._warn(at_close=True)
+
+    def _end(self, run: Run, record: Record) -> None:
+        self._running.pop(id(run), None)
+        if run.written:
+            self._urgent = True
+        self._put(record, run.lines[run.handed :] if run.handed else run.lines)
+
+    def _put(self, record: Record | None, lines: list[LogEvent]) -> None:
+        size = (
+            0 if record is None else RECORD_BYTES + _length(record.input) + _length(record.output)
+        )
+        for line in lines:
+            size += LINE_BYTES + sys.getsizeof(line.message)
+        with self._lock:
+            self._queue.append((record, lines, size))
+            self._queued_bytes += size
+            while len(self._queue) > MOST_RECORDS or self._queued_bytes > MOST_BYTES:
+                self._queued_bytes -= self._queue.popleft()[2]
+                self._drop(1)
+        if not self._wake.is_set():
+            self._wake.set()
+
+    def _work(self) -> None:
+        flush_at = 0.0
+        while not self._closing.is_set():
+            busy = bool(self._running or self._queue)
+            if busy:
+                self._closing.wait(FOLLOWED_S if self._followed else LOOK_S)
+            else:
+                self._followed = False
+                flush_at = 0.0
+                self._wake.clear()
+                if not (self._running or self._queue):
+                    self._wake.wait(max(0.0, self._tend_at - time.monotonic()))
+                if self._running or self._queue:
+                    continue
+            now = time.monotonic()
+            if now < self._down_until:
+                continue
+            try:
+                if busy:
+                    self._look()
+                    if self._urgent or now >= flush_at or len(self._queue) >= BATCH_RECORDS:
+                        self._urgent = False
+                        self._flush()
+                        flush_at = time.monotonic() + FLUSH_S
+                self._tend(busy)
+            except Exception as error:  # the store's trouble is nobody else's
+                self._note(_said(error))
+                self._down_until = time.monotonic() + DOWN_S
+            self._warn()
+        self._last_flush()
+
+    def _look(self) -> None:
+        """Write what runs, and what it has printed so far, where somebody wants to see it."""
+        before = time.monotonic_ns() - int(LOOK_S * 1e9)
+        old = [run for run in list(self._running.values()) if run.begun_ns <= before]
+        self._followed = False
+        if not old:
+            return
+        wanted = self._store.interests()
+        if not wanted:
+            return
+        every = EVERY in wanted
+        begun: list[Run] = []
+        records: list[Record] = []
+        lines: list[RecordedLine] = []
+        printed: list[tuple[Run, int]] = []
+        for run in old:
+            followed = run.invocation.execution_id in wanted
+            if not (followed or every) or run.ended:
+                continue
+            if not run.written:
+                begun.append(run)
+                records.append(self._record_of(run))
+            if followed:
+                self._followed = True
+                until = len(run.lines)
+                if until > run.handed:
+                    lines += map(line_of, run.lines[run.handed : until])
+                    printed.append((run, until))
+        if not (records or lines):
+            return
+        self._store.record(records, lines)
+        for run, until in printed:
+            run.handed = until
+        for run in begun:
+            run.written = True
+            if run.forgotten:  # it was turned away while this was written
+                self._withdraw(run)
+
+    def _flush(self) -> None:
+        while self._queue:
+            batch: list[_Entry] = []
+            taken = 0
+            with self._lock:
+                while self._queue and len(batch) < BATCH_RECORDS and taken < BATCH_BYTES:
+                    entry = self._queue.popleft()
+                    batch.append(entry)
+                    taken += entry[2]
+                self._queued_bytes -= taken
+            records = [record for record, _, _ in batch if record is not None]
+            lines = [line_of(event) for _, events, _ in batch for event in events]
+            try:
+                self._store.record(records, lines)
+            except StorageUnavailable:
+                self._put_back(batch, taken)
+                raise
+            except Exception:
+                self._drop(len(batch))  # it will not be taken the next time either
+                raise
+            self.recorded += len(records)
+            self.trouble = None
+
+    def _put_back(self, batch: Iterable[_Entry], size: int) -> None:
+        with self._lock:
+            self._queue.extendleft(reversed(list(batch)))
+            self._queued_bytes += size
+
+    def _tend(self, busy: bool) -> None:
+        now = time.monotonic()
+        if now < self._tend_at:
+            return
+        settings = self._settings
+        due = True
+        while due and time.monotonic() < now + TEND_SPELL_S and not self._closing.is_set():
+            due = self._store.tend(settings.max_age_s, settings.max_bytes)
+        pause = TEND_BUSY_S if busy else TEND_S
+        self._tend_at = time.monotonic() + (0.0 if due else pause)
+        self.trouble = None
+
+    def _last_flush(self) -> None:
+        try:
+            self._flush()
+        except Exception as error:  # as above
+            self._note(_said(error))
+
+    def _withdraw(self, run: Run) -> None:
+        if run.written:
+            try:
+                self._store.withdraw(run.invocation.execution_id)
+            except Exception as error:  # as above; it is closed as lost when this process ends
+                self._note(_said(error))
+
+    def _record_of(self, run: Run, status: RecordStatus = RecordStatus.RUNNING) -> Record:
+        invocation = run.invocation
+        deployment = invocation.deployment
+        return Record(
+            execution_id=invocation.execution_id,
+            run_id=invocation.run_id,
+            request_id=invocation.request_id,
+            function_name=deployment.function_name,
+            collection_path=deployment.collection_path,
+            deployment_id=deployment.deployment_id,
+            deployment_version=deployment.version,
+            status=status,
+            started_at=moment(run.started_ns),
+            outcome=Outcome.UNKNOWN,
+            replay_of=invocation.replay_of,
+        )
+
+    def _text(self, raw: bytes | memoryview | None) -> tuple[str | None, bool]:
+        if raw is None:
+            return None, False
+        limit = self._settings.io_bytes
+        kept = bytes(raw)
+        if len(kept) <= limit:
+            return kept.decode(), False
+        return kept[:limit].decode("utf-8", "ignore"), True
+
+    def _note(self, trouble: str) -> None:
+        self.trouble = trouble
+
+    def _drop(self, count: int) -> None:
+        self.dropped += count
+
+    def _warn(self, *, at_close: bool = False) -> None:
+        new = self.dropped - self._warned_count
+        now = time.monotonic()
+        if (new or self.trouble) and (at_close or now - self._warned_at >= WARN_EVERY_S):
+            self._warned_at, self._warned_count = now, self.dropped
+            reason = self.trouble or "more ran than the store took"
+            if new:
+                _log.warning("%d executions were not recorded: %s", new, reason)
+            else:
+                _log.warning("executions cannot be recorded now: %s", reason)
+
+
+def _never_started(error: BaseException) -> bool:
+    if isinstance(error, RequestError):
+        return True
+    return isinstance(error, FaasError) and error.outcome == Outcome.NOT_EXECUTED
+
+
+def _length(text: str | None) -> int:
+    return 0 if text is None else len(text)
+
+
+def _said(error: BaseException) -> str:
+    return str(error) or type(error).__name__
