@@ -256,7 +256,7 @@ def test_the_queue_is_bounded_and_waiting_ends_at_the_deadline(
         until(lambda: b.runner.stats()["waiting"] == 1)
         with pytest.raises(CapacityError, match="waiting already"):
             b.run(invocation(target))
-        with pytest.raises(CapacityError, match="came free"):
+        with pytest.raises(CapacityError, match="deadline passed after"):
             queued.result()
         gate.set()
         assert running.result().status is Status.SUCCEEDED
