@@ -207,6 +207,9 @@ class BackendSettings:
     source_fetchers: tuple[str, ...] = setting(
         "SOURCE_FETCHERS", name_list, "none", "Plugins that fetch sources by URL, or none."
     )
+    source_timeout_s: float = setting(
+        "SOURCE_TIMEOUT_S", decimal(0.1, 600), "30", "Seconds a whole fetch of a source may take."
+    )
     plugins: tuple[str, ...] = setting("PLUGINS", name_list, "none", "Further plugins, or none.")
     function_cache: bool = setting(
         "FUNCTION_CACHE", boolean, "true", "Keep sources in memory, by deployment id."

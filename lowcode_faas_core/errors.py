@@ -21,6 +21,7 @@ A function's own failure is never one of these: it is a :class:`~lowcode_faas_co
         UnsupportedMedia      415
         InvalidValue          422   well-formed but illegal; carries a JSON pointer
           SourceInvalid             no module: carries line and column where they are known
+          SourceBlocked             a URL that may not be fetched from
         RateLimited           429   this token had its requests for now
       CapacityError           429   nothing ran; retry after a while
       PlatformError           5xx
@@ -32,6 +33,7 @@ A function's own failure is never one of these: it is a :class:`~lowcode_faas_co
         RunnerUnavailable     503
           ImageUnavailable    503
         Draining              503
+        SourceUnavailable     502   the server of a source's URL failed
         UnconfirmedEnd        502   outcome: unknown
         WorkerLost            502   outcome: unknown
         WorkerSkew            502   the worker speaks another version
@@ -70,8 +72,10 @@ __all__ = [
     "RateLimited",
     "RequestError",
     "RunnerUnavailable",
+    "SourceBlocked",
     "SourceCorrupt",
     "SourceInvalid",
+    "SourceUnavailable",
     "StartError",
     "StorageFull",
     "StorageUnavailable",
@@ -312,6 +316,13 @@ class SourceInvalid(InvalidValue):
         self.column = column
 
 
+class SourceBlocked(InvalidValue):
+    """Raised for a URL that may not be fetched from, whatever is behind it."""
+
+    code = "source_blocked"
+    title = "The URL may not be fetched from"
+
+
 class RateLimited(RequestError):
     """Raised when a token has made all the requests it may make in a second."""
 
@@ -360,6 +371,14 @@ class EnvCorrupt(PlatformError):
     status = 500
     code = "env_corrupt"
     title = "The stored env is corrupt"
+
+
+class SourceUnavailable(PlatformError):
+    """Raised when the server of a source's URL cannot be reached, or fails."""
+
+    status = 502
+    code = "source_unavailable"
+    title = "The source could not be fetched"
 
 
 class StorageUnavailable(PlatformError):
