@@ -1,32 +1,32 @@
-"""The images of the Dockerfile: what is in them, as whom they run, and a function through both."""
+"""The images of the Dockerfile: what is in them, as whom they run, and the compose file's two roles."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-import socket
 import time
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 import urllib3
+import yaml
 
+from lowcode_faas_core.configuration import ServerSettings
+from lowcode_faas_core.drain import graceful_timeout_s
+from lowcode_faas_core.settings import read
+
+COMPOSE = Path(__file__).resolve().parents[2] / "conf" / "docker-compose.dev.yml"
 GREET = "export const handler = (input) => ({ok: true, data: `hello ${input.name}`});"
-TOKEN = "only-for-tests"
+ENGINE_SOCKET = "/var/run/docker.sock"
 #: Seconds that running invocations get in these tests.
-DRAIN_S = 5
+DRAIN_S = 3
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def said(engine, image, *command, **more):
+def said(engine, image, *command):
     """Run a command in an image and return what it prints."""
-    output = engine.containers.run(image, command[1:], entrypoint=command[0], remove=True, **more)
+    output = engine.containers.run(image, command[1:], entrypoint=command[0], remove=True)
     return output.decode()
 
 
@@ -39,48 +39,63 @@ def until(what, condition, seconds=30.0):
 
 
 @pytest.fixture
-def run(engine, images, instance):
-    """Run a role in the host's network, its root read-only; everything is removed afterwards."""
-    volume = engine.volumes.create(f"{instance}-data")
-    started = []
-
-    def start(role, **more):
-        variables = {
-            "WORKERS": "1",
-            "STOCK": "1",
-            "DRAIN_NOTICE_S": "0.2",
-            "DRAIN_TIMEOUT_S": str(DRAIN_S),
-            "WORKER_TOKEN": TOKEN,
-            **more.pop("variables", {}),
-        }
-        container = engine.containers.run(
-            images[role],
-            detach=True,
-            read_only=True,
-            network_mode="host",
-            cap_drop=["ALL"],
-            security_opt=["no-new-privileges"],
-            environment={f"LOWCODE_FAAS_{k}": v for k, v in variables.items()},
-            volumes={volume.name: {"bind": "/data"}, **more.pop("volumes", {})},
-            **more,
-        )
-        started.append(container)
-        return container
-
-    yield start
-    for container in started:
-        container.remove(force=True, v=True)
-    volume.remove(force=True)
+def services():
+    """Return the compose file's services of ours."""
+    found = yaml.safe_load(COMPOSE.read_text())["services"]
+    return {role: found[role] for role in ("dispatcher", "worker")}
 
 
 @pytest.fixture
-def socket_of_engine(engine):
+def run(engine, images, instance, services):
+    """Run a role as the compose file says; everything is removed afterwards."""
+    with contextlib.ExitStack() as stack:
+        network = engine.networks.create(f"{instance}-roles")
+        stack.callback(network.remove)
+        data = engine.volumes.create(f"{instance}-data")
+        stack.callback(data.remove)
+
+        def start(role, group="", **variables):
+            service = services[role]
+            places = dict(each.split(":")[:2] for each in service["volumes"])
+            given = {
+                **service["environment"],
+                "LOWCODE_FAAS_WORKERS": "1",
+                "LOWCODE_FAAS_DRAIN_NOTICE_S": "0.2",
+                "LOWCODE_FAAS_DRAIN_TIMEOUT_S": str(DRAIN_S),
+                **variables,
+            }
+            container = engine.api.create_container(
+                images[role],
+                environment=given,
+                host_config=engine.api.create_host_config(
+                    binds={
+                        {"data": data.name, ENGINE_SOCKET: _socket()[0]}[source]: {"bind": target}
+                        for source, target in places.items()
+                    },
+                    group_add=[group] if "group_add" in service else None,
+                    read_only=service["read_only"],
+                    cap_drop=service["cap_drop"],
+                    security_opt=service["security_opt"],
+                    network_mode=network.name,
+                ),
+                networking_config=engine.api.create_networking_config(
+                    {network.name: engine.api.create_endpoint_config(aliases=[role])}
+                ),
+            )
+            stack.callback(engine.api.remove_container, container["Id"], force=True, v=True)
+            engine.api.start(container["Id"])
+            return engine.containers.get(container["Id"])
+
+        yield start
+
+
+def _socket():
     """Return the engine's socket and its group; what is elsewhere cannot be given to a container."""
-    address = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
+    address = os.environ.get("DOCKER_HOST") or f"unix://{ENGINE_SOCKET}"
     if not address.startswith("unix://"):
         pytest.skip("the engine is elsewhere")
     path = urlsplit(address).path
-    return path, os.stat(path).st_gid
+    return path, str(os.stat(path).st_gid)
 
 
 def test_neither_runs_as_root_and_each_has_what_its_role_needs(engine, images):
@@ -108,46 +123,46 @@ def test_a_dispatcher_without_a_worker_says_what_is_missing(engine, images):
     assert "lowcode-faas-docker-runner" in logs
 
 
+def test_the_compose_file_builds_both_and_gives_the_engine_to_the_worker_alone(services):
+    for role, service in services.items():
+        assert service["build"]["target"] == role
+        assert service["read_only"] is True
+        assert (ENGINE_SOCKET in json.dumps(service)) == (role == "worker")
+        assert ("group_add" in service) == (role == "worker")
+        grace = int(service["stop_grace_period"].removesuffix("s"))
+        assert grace > graceful_timeout_s(read({}, ServerSettings))
+
+
 def test_a_function_runs_through_both_and_sigterm_ends_them_in_time(
-    run, image_of, instance, socket_of_engine
+    engine, run, image_of, instance
 ):
-    path, group = socket_of_engine
     http = urllib3.PoolManager(retries=False, timeout=60)
-    ports = {"dispatcher": free_port(), "worker": free_port()}
 
-    def call(method, path, body=None, port=ports["dispatcher"]):
-        headers = {"Content-Type": "application/json"}
-        data = None if body is None else json.dumps(body).encode()
-        answer = http.request(method, f"http://127.0.0.1:{port}{path}", body=data, headers=headers)
-        return answer.status, json.loads(answer.data)
-
-    def ready(container, port):
-        container.reload()
-        assert container.status == "running", container.logs().decode()
-        with contextlib.suppress(urllib3.exceptions.HTTPError):
-            return call("GET", "/readyz", port=port)[0] == 200
-
-    # Given both, with a read-only root, no capability, and the engine's socket at the worker alone
+    # Given both, as the compose file has them: a read-only root, no capability
     worker = run(
         "worker",
-        variables={
-            "WORKER_LISTEN": f"127.0.0.1:{ports['worker']}",
-            "NODE_DOCKER_IMAGE": image_of(),
-            "DOCKER_INSTANCE": instance,
-            "DOCKER_NETWORK": "none",
-        },
-        volumes={path: {"bind": "/var/run/docker.sock"}},
-        group_add=[str(group)],
+        group=_socket()[1],
+        LOWCODE_FAAS_NODE_DOCKER_IMAGE=image_of(),
+        LOWCODE_FAAS_DOCKER_INSTANCE=instance,
+        LOWCODE_FAAS_DOCKER_NETWORK="none",
     )
-    until("the worker is ready", lambda: ready(worker, ports["worker"]))
-    dispatcher = run(
-        "dispatcher",
-        variables={
-            "LISTEN": f"127.0.0.1:{ports['dispatcher']}",
-            "WORKER_URL": f"http://127.0.0.1:{ports['worker']}",
-        },
-    )
-    until("the dispatcher is ready", lambda: ready(dispatcher, ports["dispatcher"]))
+    dispatcher = run("dispatcher")
+
+    def address():
+        dispatcher.reload()
+        assert dispatcher.status == "running", dispatcher.logs().decode()
+        ((_, network),) = dispatcher.attrs["NetworkSettings"]["Networks"].items()
+        return f"http://{network['IPAddress']}:8080"
+
+    def call(method, path, body=None):
+        answer = http.request(method, address() + path, **({} if body is None else {"json": body}))
+        return answer.status, json.loads(answer.data)
+
+    def ready():
+        with contextlib.suppress(urllib3.exceptions.HTTPError):
+            return call("GET", "/readyz")[0] == 200
+
+    until("both are ready", ready)
 
     # When a function is deployed and invoked
     assert call("POST", "/functions", {"name": "greet", "source_code": GREET})[0] == 201
@@ -163,7 +178,7 @@ def test_a_function_runs_through_both_and_sigterm_ends_them_in_time(
     for container in (dispatcher, worker):
         began = time.monotonic()
         container.kill(signal="SIGTERM")
-        assert container.wait(timeout=DRAIN_S + 10)["StatusCode"] == 0
-        assert time.monotonic() - began < DRAIN_S + 1
+        assert container.wait(timeout=60)["StatusCode"] == 0
+        assert time.monotonic() - began < DRAIN_S
     label = {"label": f"io.lowcode-faas.instance={instance}"}
-    assert not worker.client.containers.list(all=True, filters=label)
+    assert not engine.containers.list(all=True, filters=label)
