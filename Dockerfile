@@ -36,6 +36,8 @@ EXPOSE 8080
 CMD ["dispatcher"]
 
 FROM build-dispatcher AS build-worker
+ARG PIP_NO_INDEX
+ARG PIP_INDEX_URL
 RUN python -m pip --python /opt/lowcode-faas/bin/python install /dist/lowcode_faas_docker_runner-*.whl
 
 # Runs with the engine's socket, and a group that may use it:

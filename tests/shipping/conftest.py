@@ -47,7 +47,7 @@ def images(engine, context):
     for role in ("dispatcher", "worker"):
         names[role] = f"lowcode-faas-test:{role}"
         try:
-            engine.images.build(
+            _, log = engine.images.build(
                 path=str(context),
                 target=role,
                 tag=names[role],
@@ -59,6 +59,8 @@ def images(engine, context):
         except docker.errors.BuildError as error:
             said = "".join(line.get("stream", "") for line in error.build_log)
             pytest.fail(f"{error}\n{said[-5000:]}")
+        # pip goes on when an index does not answer; where there is none, nobody is to be asked.
+        assert not [line for line in log if "Retrying" in line.get("stream", "")]
     yield names
     for name in names.values():
         engine.images.remove(name, force=True)

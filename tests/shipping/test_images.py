@@ -17,6 +17,9 @@ from lowcode_faas_core.configuration import ServerSettings
 from lowcode_faas_core.drain import graceful_timeout_s
 from lowcode_faas_core.settings import read
 
+#: The first test builds both images.
+pytestmark = pytest.mark.timeout(300)
+
 COMPOSE = Path(__file__).resolve().parents[2] / "conf" / "docker-compose.dev.yml"
 GREET = "export const handler = (input) => ({ok: true, data: `hello ${input.name}`});"
 ENGINE_SOCKET = "/var/run/docker.sock"
