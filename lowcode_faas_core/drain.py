@@ -101,6 +101,7 @@ class FaasWorker(IntakeWorker):
         self.phases.extend([(last, cancel.start), (last + ANSWER_S, self.leave)])
         self.end = last + ANSWER_S + LINGER_S
         if reload:
+            services.dismiss()
             self.leave()  # others serve already, over the same listeners
             return
         services.draining = True
@@ -110,7 +111,9 @@ class FaasWorker(IntakeWorker):
 
     def refuse(self) -> None:
         """Refuse new invocations; the process leaves when the last one is done."""
-        self.wsgi.extensions[SERVICES].invoker.drain()
+        services = self.wsgi.extensions[SERVICES]
+        services.invoker.drain()
+        services.dismiss()
         self.refusing = True
 
     def leave(self) -> None:

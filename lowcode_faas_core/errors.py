@@ -13,10 +13,10 @@ A function's own failure is never one of these: it is a :class:`~lowcode_faas_co
         Unauthenticated       401   no credentials, or not ours
         Forbidden             403   known caller, not allowed
         NotFound              404
-          CollectionNotFound · FunctionNotFound · VersionNotFound
+          CollectionNotFound · FunctionNotFound · VersionNotFound · ExecutionsNotKept
         Conflict              409
           CollectionExists · CollectionNotEmpty · LanguageConflict · NameClash
-          VersionNotKept · ExecutionIdTaken
+          VersionNotKept · ExecutionIdTaken · InputNotKept
         PayloadTooLarge       413
         UnsupportedMedia      415
         InvalidValue          422   well-formed but illegal; carries a JSON pointer
@@ -57,10 +57,12 @@ __all__ = [
     "Draining",
     "EnvCorrupt",
     "ExecutionIdTaken",
+    "ExecutionsNotKept",
     "FaasError",
     "Forbidden",
     "FunctionNotFound",
     "ImageUnavailable",
+    "InputNotKept",
     "InvalidValue",
     "LanguageConflict",
     "MalformedRequest",
@@ -208,6 +210,13 @@ class VersionNotFound(NotFound):
     title = "No such version"
 
 
+class ExecutionsNotKept(NotFound):
+    """Raised where nothing keeps what ran."""
+
+    code = "executions_not_kept"
+    title = "No executions are kept"
+
+
 class Conflict(RequestError):
     """Raised when the present state forbids the change."""
 
@@ -257,6 +266,14 @@ class ExecutionIdTaken(Conflict):
 
     code = "execution_id_taken"
     title = "The execution id is taken"
+    outcome = "not_executed"
+
+
+class InputNotKept(Conflict):
+    """Raised when an execution cannot be run again, since nobody knows its input any more."""
+
+    code = "input_not_kept"
+    title = "The input was not kept"
     outcome = "not_executed"
 
 

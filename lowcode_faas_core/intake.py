@@ -26,7 +26,7 @@ from gunicorn import util
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from lowcode_faas_core.ids import new_id
-from lowcode_faas_core.turns import invocation_threads, may_have
+from lowcode_faas_core.turns import FOLLOW, invocation_threads, may_have
 
 __all__ = ["IntakeWorker"]
 
@@ -44,7 +44,12 @@ HOLD_S: Final = 0.1
 _HEAD_END = b"\r\n\r\n"
 _content_length = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*\r\n", re.I).search
 _expects = re.compile(rb"\r\nexpect:", re.I).search
-_invocation = re.compile(rb"POST ([^ ?]{0,4096})/(?:invoke|v1/run)(?:\?[^ ]*)? HTTP/1").match
+_invocation = re.compile(
+    rb"(?:POST ([^ ?]{0,4096})/(?:invoke|replay|v1/run)(?:\?[^ ]*)?|GET %b) HTTP/1"
+    % FOLLOW.encode()
+).match
+#: Under which name followers share the threads with functions.
+_FOLLOWERS = b"(followers)"
 _deployment = re.compile(rb"\r\nx-lowcode-faas-deployment:[ \t]*([^\r\n]{1,255})", re.I).search
 
 
@@ -121,7 +126,9 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             super().enqueue_req(conn)
             return
         conn.function = invocation.group(1)
-        if not conn.function and (deployment := _deployment(seen)) is not None:
+        if conn.function is None:
+            conn.function = _FOLLOWERS
+        elif not conn.function and (deployment := _deployment(seen)) is not None:
             conn.function = deployment.group(1)
         if self.has_place(conn.function) or self.may_overtake(conn.function):
             self.enqueue_invocation(conn)

@@ -134,10 +134,12 @@ def check_run_id(run_id: str, pointer: str = "/run_id") -> str:
     return run_id
 
 
-def check_execution_id(execution_id: str, pointer: str = "/execution_id") -> str:
+def check_execution_id(
+    execution_id: str, pointer: str = "/execution_id", *, where: str = "body"
+) -> str:
     """Return ``execution_id`` or raise :class:`InvalidValue`."""
     if not _execution_id(execution_id):
-        raise InvalidValue(f"execution_id must match {EXECUTION_ID}", pointer)
+        raise InvalidValue(f"an execution id must match {EXECUTION_ID}", pointer, where=where)
     return execution_id
 
 

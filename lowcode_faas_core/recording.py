@@ -19,7 +19,7 @@ from lowcode_faas_core.errors import FaasError, RequestError, StorageUnavailable
 from lowcode_faas_core.ids import moment
 from lowcode_faas_core.interfaces.executions import EVERY, ExecutionStore
 from lowcode_faas_core.model import Invocation, LogEvent, Outcome, RunResult
-from lowcode_faas_core.records import Record, RecordedLine, RecordStatus, line_of
+from lowcode_faas_core.records import Record, RecordedLine, RecordStatus, line_of, record_of
 
 __all__ = ["FLUSH_S", "LOOK_S", "Recorder", "Run"]
 
@@ -166,32 +166,14 @@ class Recorder:
     def finish(self, run: Run, result: RunResult) -> None:
         """Queue the verdict."""
         run.ended = True
-        keep = self._settings.keep_io
-        given, given_cut = self._text(run.invocation.input) if keep else (None, False)
-        answered, answered_cut = self._text(result.output) if keep else (None, False)
-        record = Record(
-            execution_id=result.execution_id,
-            run_id=result.run_id,
-            request_id=result.request_id,
-            function_name=result.function_name,
-            collection_path=result.collection_path,
-            deployment_id=result.deployment_id,
-            deployment_version=result.deployment_version,
-            status=RecordStatus(result.status),
-            started_at=result.started_at,
-            finished_at=result.finished_at,
-            start=result.start,
-            outcome=result.outcome,
-            error=result.error,
-            timings_ms=result.timings_ms,
-            usage=result.usage,
-            logs=result.logs,
-            replay_of=run.invocation.replay_of,
-            input=given,
-            input_cut=given_cut,
-            output=answered,
-            output_cut=answered_cut,
-        )
+        invocation = run.invocation
+        if self._settings.keep_io:
+            given, answered = self._text(invocation.input), self._text(result.output)
+            record = record_of(
+                result, replay_of=invocation.replay_of, given=given, answered=answered
+            )
+        else:
+            record = record_of(result, replay_of=invocation.replay_of)
         self._end(run, record)
 
     def fail(self, run: Run, error: BaseException) -> None:

@@ -18,6 +18,7 @@ from lowcode_faas_core.model import (
     LogEvent,
     LogSummary,
     Outcome,
+    RunResult,
     StartKind,
     Status,
     Timings,
@@ -34,6 +35,7 @@ __all__ = [
     "RecordStatus",
     "RecordedLine",
     "line_of",
+    "record_of",
     "stats_of",
 ]
 
@@ -89,6 +91,39 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     input_cut: bool = False
     output: str | None = None
     output_cut: bool = False
+
+
+def record_of(
+    result: RunResult,
+    *,
+    replay_of: str | None = None,
+    given: tuple[str | None, bool] = (None, False),
+    answered: tuple[str | None, bool] = (None, False),
+) -> Record:
+    """Return the record of a run with a verdict; input and output with whether they were cut."""
+    return Record(
+        execution_id=result.execution_id,
+        run_id=result.run_id,
+        request_id=result.request_id,
+        function_name=result.function_name,
+        collection_path=result.collection_path,
+        deployment_id=result.deployment_id,
+        deployment_version=result.deployment_version,
+        status=RecordStatus(result.status),
+        started_at=result.started_at,
+        finished_at=result.finished_at,
+        start=result.start,
+        outcome=result.outcome,
+        error=result.error,
+        timings_ms=result.timings_ms,
+        usage=result.usage,
+        logs=result.logs,
+        replay_of=replay_of,
+        input=given[0],
+        input_cut=given[1],
+        output=answered[0],
+        output_cut=answered[1],
+    )
 
 
 class RecordedLine(msgspec.Struct, frozen=True, kw_only=True):

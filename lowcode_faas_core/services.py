@@ -14,6 +14,7 @@ from lowcode_faas_core.admission import Admission
 from lowcode_faas_core.authentication import Authentication, TokenAuthenticator
 from lowcode_faas_core.configuration import PoolSettings, is_loopback
 from lowcode_faas_core.errors import FaasError
+from lowcode_faas_core.following import Following
 from lowcode_faas_core.interfaces.executions import ExecutionStore
 from lowcode_faas_core.interfaces.launcher import Launcher
 from lowcode_faas_core.interfaces.runner import Runner
@@ -50,6 +51,8 @@ class Services:
     storage: Storage
     #: Where it is kept what ran; none where nobody wants that.
     executions: ExecutionStore | None
+    #: How it is looked at; none without it, and at a worker.
+    following: Following | None
     #: What writes there; none where nothing runs.
     recorder: Recorder | None
     invoker: Invoker
@@ -97,6 +100,9 @@ class Services:
             executions = startup.registry.executions(environ)
             if executions is not None:
                 opened.callback(executions.close)
+            following: Following | None = None
+            if executions is not None and role is ProcessRole.DISPATCHER:
+                following = Following(executions, admission)
             recorder: Recorder | None = None
             launcher: Launcher | None = None
             logs: LogRouter | None = None
@@ -141,6 +147,7 @@ class Services:
                 authentication=authentication,
                 storage=storage,
                 executions=executions,
+                following=following,
                 recorder=recorder,
                 invoker=invoker,
                 limits=limits,
@@ -194,8 +201,14 @@ class Services:
         notes.extend(f"not ready yet: {reason}" for reason in readiness.reasons)
         return notes
 
+    def dismiss(self) -> None:
+        """Send away who follows an execution: they come again, to a process that goes on."""
+        if self.following is not None:
+            self.following.end()
+
     def close(self) -> None:
         """End every run and sandbox, deliver the last log lines, release all; may be repeated."""
+        self.dismiss()
         self.opened.close()
 
 

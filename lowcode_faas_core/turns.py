@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["RESERVED_THREADS", "invocation_threads", "may_have", "seats_of"]
+__all__ = ["FOLLOW", "RESERVED_THREADS", "invocation_threads", "may_have", "seats_of"]
 
 #: Threads of a gunicorn worker that no invocation gets: health and administration stay served.
 RESERVED_THREADS: Final = 2
+#: The target of a request that follows an execution, which has a thread as long as an invocation has;
+#: one that is written otherwise is refused, since the main loop would not know it.
+FOLLOW: Final = r"/executions/[^/ ?]{1,192}/logs\?(?:[^ ]{0,2000}&)?follow=1(?:&[^ ]*)?"
 #: A function may have so many places for each one that is left free: of 14 places one slow function
 #: gets 12, two get 6 or 7 each, and another one still finds a place at once.
 PLACES_PER_FREE: Final = 4

@@ -200,4 +200,6 @@ def _invocation(services: Services, body: RunRequest) -> Invocation:
         accepted_ns=accepted_ns,
         deadline_ns=deadline_ns,
         traceparent=traceparent(body.traceparent),
+        chosen=body.chosen,
+        replay_of=body.replay_of,
     )

@@ -9,11 +9,13 @@ from lowcode_faas_core.api import (
     collections,
     description,
     environments,
+    executions,
     functions,
     invoke,
     logquery,
     operations,
     problems,
+    statistics,
 )
 from lowcode_faas_core.api.context import EXTENSION, ApiRequest, ApiServices, current_request
 from lowcode_faas_core.api.origin import check_origin
@@ -38,7 +40,17 @@ def create_api(services: ApiServices) -> Flask:
     app.after_request(_name_request)
     app.after_request(authorisation.hold_back_unchecked)
     problems.install(app)
-    for module in (collections, functions, environments, invoke, logquery, operations, description):
+    for module in (
+        collections,
+        functions,
+        environments,
+        invoke,
+        executions,
+        statistics,
+        logquery,
+        operations,
+        description,
+    ):
         app.register_blueprint(module.blueprint)
     return app
 

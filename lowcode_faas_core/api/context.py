@@ -10,6 +10,7 @@ from flask import request as flask_request
 
 from lowcode_faas_core.authentication import Authentication
 from lowcode_faas_core.callers import ANYONE, PUBLIC, Caller, Scope
+from lowcode_faas_core.following import Following
 from lowcode_faas_core.ids import new_id
 from lowcode_faas_core.interfaces.storage import Storage
 from lowcode_faas_core.invoker import Invoker
@@ -47,6 +48,10 @@ class ApiServices(Protocol):
     @property
     def log_queries(self) -> LogQueries:
         """How what functions print is found again."""
+
+    @property
+    def following(self) -> Following | None:
+        """What ran, and what is under way; ``None`` where nothing keeps it."""
 
     @property
     def authentication(self) -> Authentication:

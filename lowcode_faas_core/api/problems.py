@@ -26,8 +26,8 @@ __all__ = ["TYPE_PREFIX", "install", "problem"]
 
 #: A problem's ``type`` is this and its code.
 TYPE_PREFIX = "urn:lowcode-faas:problem:"
-#: Views of this name, the worker's too, must say in their problems whether user code was started.
-_INVOKE = "invoke"
+#: Views of these names, the worker's too, must say in their problems whether user code was started.
+_INVOKING = ("invoke", "replay")
 
 _log = logging.getLogger("lowcode_faas_core.api")
 
@@ -117,4 +117,4 @@ def _unforeseen(error: Exception) -> Response:
 
 
 def _invoking() -> bool:
-    return (current_request().endpoint or "").rpartition(".")[2] == _INVOKE
+    return (current_request().endpoint or "").rpartition(".")[2] in _INVOKING

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from urllib.parse import parse_qsl
 
 from flask import request
@@ -22,8 +24,10 @@ __all__ = [
     "check_target",
     "collection_of",
     "function_of",
+    "id_of",
     "page_of_query",
     "read_query",
+    "time_of",
     "version_of",
 ]
 
@@ -31,6 +35,11 @@ __all__ = [
 MAX_VERSION = 2**31 - 1
 _DEFAULT_LIST_ITEMS = 100
 _MAX_PARAMETERS = 64
+#: Characters of an id: longer than any that exists.
+_MAX_ID = 256
+_moment = re.compile(
+    r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII
+).fullmatch
 
 
 def check_target() -> None:
@@ -131,6 +140,38 @@ def version_of(query: Mapping[str, str], in_body: int | None = None) -> int | No
     if in_body is not None and in_body != version:
         raise ConflictingValues("version is given twice with different values")
     return version
+
+
+def id_of(query: Mapping[str, str], name: str) -> str | None:
+    """Return an id, which may be any text: a caller's own may come from elsewhere."""
+    value = query.get(name)
+    if value is not None and not 0 < len(value) <= _MAX_ID:
+        raise InvalidValue(
+            f"{name} must have from 1 to {_MAX_ID} characters", f"/{name}", where="query"
+        )
+    return value
+
+
+def time_of(query: Mapping[str, str], name: str) -> str | None:
+    """Return a time in UTC with nine digits of a second, so that its text sorts as it does."""
+    if name not in query:
+        return None
+    found = _moment(query[name])
+    try:
+        if found is None:
+            raise ValueError(query[name])  # noqa: TRY301
+        fraction = found[1] or ""
+        whole = query[name].upper().replace(fraction, "", 1) if fraction else query[name].upper()
+        moment = datetime.fromisoformat(whole).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise InvalidValue(
+            f"{name} must be an RFC 3339 time with an offset, like 2026-11-22T09:00:00Z "
+            "(a + in a query is written %2B)",
+            f"/{name}",
+            where="query",
+        ) from None
+    # Not %Y: it writes the year 758 with three digits.
+    return f"{moment.replace(tzinfo=None).isoformat(timespec='seconds')}{(fraction or '.').ljust(10, '0')}Z"
 
 
 def _whole_number(text: str, name: str, maximum: int) -> int:

@@ -17,6 +17,7 @@ import msgspec
 from lowcode_faas_core.configuration import LimitSettings
 from lowcode_faas_core.errors import Draining, ExecutionIdTaken, FaasError
 from lowcode_faas_core.ids import now
+from lowcode_faas_core.interfaces.executions import ExecutionStore
 from lowcode_faas_core.interfaces.storage import Storage
 from lowcode_faas_core.invoker import Invoker, resolve
 from lowcode_faas_core.limits import OperatorLimits
@@ -36,6 +37,7 @@ from lowcode_faas_core.model import (
     Timings,
     Usage,
 )
+from lowcode_faas_core.records import record_of
 
 __all__ = ["StubCall", "StubHandler", "StubInvoker"]
 
@@ -72,7 +74,8 @@ class StubInvoker(Invoker):
 
     A handler is found by the deployed source's text (:meth:`script`), else ``default`` answers:
     an echo of input and merged env. While ``fail_with`` is set, every invocation and
-    :meth:`check` raise it. Execution ids chosen by callers are taken for good.
+    :meth:`check` raise it. Execution ids chosen by callers are taken for good. Verdicts are recorded
+    in ``executions`` at once, with input and output.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class StubInvoker(Invoker):
         *,
         limits: OperatorLimits | None = None,
         default: StubHandler = _echo,
+        executions: ExecutionStore | None = None,
     ) -> None:
         self.default = default
         self.fail_with: FaasError | None = None
@@ -91,6 +95,7 @@ class StubInvoker(Invoker):
         #: What :meth:`check_source` answers, by the source's text.
         self.checks: dict[str, SourceCheck] = {}
         self.closed = False
+        self._executions = executions
         self._storage = storage
         self._limits = limits or OperatorLimits(LimitSettings())
         self._handlers: dict[bytes, StubHandler] = {}
@@ -118,7 +123,17 @@ class StubInvoker(Invoker):
             if request.execution_id is not None:
                 self._chosen.add(request.execution_id)
             self.calls.append(call)
-        return _run(handler, call)
+        result = _run(handler, call)
+        if self._executions is not None:
+            output = None if result.output is None else bytes(result.output).decode()
+            record = record_of(
+                result,
+                replay_of=invocation.replay_of,
+                given=(bytes(invocation.input).decode(), False),
+                answered=(output, False),
+            )
+            self._executions.record([record], [])
+        return result
 
     def check_source(self, source: bytes, language: Language) -> SourceCheck:
         """Answer what :attr:`checks` has for this source, else that it was not checked."""

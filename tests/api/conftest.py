@@ -29,14 +29,17 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.test import run_wsgi_app
 
 from lowcode_faas_core import dispatcher, worker
+from lowcode_faas_core.admission import Admission
 from lowcode_faas_core.api.application import create_api
 from lowcode_faas_core.authentication import Authentication
 from lowcode_faas_core.configuration import LimitSettings
+from lowcode_faas_core.following import Following
 from lowcode_faas_core.limits import OperatorLimits
 from lowcode_faas_core.logquery.queries import LogQueries
 from lowcode_faas_core.model import Reuse
 from lowcode_faas_core.readiness import Readiness
 from lowcode_faas_core.services import SERVICES
+from lowcode_faas_core.testing.memory_executions import MemoryExecutionStore
 from lowcode_faas_core.testing.memory_storage import MemoryStorage
 from lowcode_faas_core.testing.stub_invoker import StubCall, StubInvoker
 from tests.services.fixtures import db_s3_environ, postgres_of, s3_of
@@ -94,7 +97,7 @@ class Description:
     @staticmethod
     def _pattern(path: str) -> re.Pattern[str]:
         segment = r"(?!(?:functions|env)(?:/|$))[^/]+"
-        kinds = {"name": r"[^/]+", "path": f"{segment}(?:/{segment})*"}
+        kinds = {"name": r"[^/]+", "execution_id": r"[^/]+", "path": f"{segment}(?:/{segment})*"}
         kinds["collection_path"] = kinds["path"]
         return re.compile(re.sub(r"\{(\w+)\}", lambda found: kinds[found[1]], path))
 
@@ -253,7 +256,9 @@ def wsgi_sender(app: Any) -> Send:
 class _StubServices:
     def __init__(self, limits: OperatorLimits) -> None:
         self.storage = MemoryStorage()
-        self.invoker = StubInvoker(self.storage, limits=limits)
+        self.executions = MemoryExecutionStore()
+        self.following: Following | None = Following(self.executions, Admission(16))
+        self.invoker = StubInvoker(self.storage, limits=limits, executions=self.executions)
         self.limits = limits
         self.default_reuse = Reuse.WARM
         self.log_queries = LogQueries({"job": "lowcode-faas"})
@@ -295,6 +300,7 @@ def _environ(tmp_path: Path) -> dict[str, str]:
         "LOWCODE_FAAS_RUNNER": "process",
         "LOWCODE_FAAS_STOCK": "0",
         "LOWCODE_FAAS_FUNCTION_LOGS_SINK": "none",
+        "LOWCODE_FAAS_EXECUTIONS_KEEP_IO": "true",
     }
 
 

@@ -26,6 +26,7 @@ from lowcode_faas_core.model import (
     StartKind,
     Status,
 )
+from lowcode_faas_core.records import Record, RecordedLine, RecordStatus
 from tests.api.conftest import Description, stub_setup_with
 
 #: Codes that need no exception of their own.
@@ -100,10 +101,15 @@ def test_every_success_is_answered_as_described(
         get(f"{function}/env/explain")
         get(f"{function}/versions")
         post(f"{function}/rollback", {"version": 1})
-        post(f"{function}/invoke", {"input": {}})
+        execution = post(f"{function}/invoke", {"input": {}}).json["execution_id"]
+        for rest in ("", "/logs"):
+            get(f"/executions/{execution}{rest}")
+        post(f"/executions/{execution}/replay")
+        get(f"{function}/stats")
         api.delete(function)
     api.delete("/collections/org")
     for target in (
+        "/executions",
         "/function-logs/query",
         "/healthz",
         "/readyz",
@@ -139,6 +145,8 @@ def test_every_success_is_answered_as_described(
         ("Deployment", Deployment),
         ("Function", Function),
         ("RunResult", RunResult),
+        ("Execution", Record),
+        ("ExecutionLine", RecordedLine),
     ],
 )
 def test_shapes_have_the_described_fields(description: Any, schema: str, struct: Any) -> None:
@@ -161,6 +169,7 @@ def test_every_code_and_word_is_described(description: Any) -> None:
         == (codes - UNSERVED_CODES) | OTHER_CODES
     )
     assert schemas["Status"]["enum"] == [status.value for status in Status]
+    assert schemas["ExecutionStatus"]["enum"] == [status.value for status in RecordStatus]
     error = schemas["ExecutionError"]["properties"]
     assert error["code"]["enum"] == [code.value for code in ErrorCode]
     assert error["phase"]["enum"] == [phase.value for phase in Phase]

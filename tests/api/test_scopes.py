@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import msgspec
 import pytest
 
 from lowcode_faas_core.api.application import create_api
 from lowcode_faas_core.authentication import Authentication, TokenAuthenticator
 from lowcode_faas_core.callers import Scope, Verb, requires, scope_of
+from lowcode_faas_core.model import FunctionRef
+from lowcode_faas_core.testing.samples import sample_record
 from lowcode_faas_core.tokens import TokenFile
 from tests.api.conftest import ECHO, Answer, Api, wsgi_sender
 
@@ -75,6 +78,7 @@ TABLE = {
     "getFunctionEnv": of_function(DEPLOY, "GET", "/greet/env"),
     "putFunctionEnv": of_function(DEPLOY, "PUT", "/greet/env", {"env": {}}),
     "explainEnv": of_function(DEPLOY, "GET", "/greet/env/explain"),
+    "getFunctionStats": of_function(READ, "GET", "/greet/stats"),
     "listVersions": of_function(READ, "GET", "/greet/versions"),
     "rollback": of_function(DEPLOY, "POST", "/greet/rollback", {"version": 1}),
     "invoke": of_function(INVOKE, "POST", "/greet/invoke", {"input": {}}),
@@ -83,7 +87,13 @@ TABLE = {
 #: The same views under the path of the root.
 TWINS = {"getRootEnv": "getCollectionEnv", "putRootEnv": "putCollectionEnv"}
 #: Held by tests of its own: it lists what the caller reaches, whatever it names.
-LISTS = {"listCollections": READ}
+LISTS = {"listCollections": READ, "listExecutions": READ}
+#: Held by a test of their own: whose an execution is stands in its record.
+BY_ID = {
+    "getExecution": (READ, "GET", "/executions/{}"),
+    "getExecutionLogs": (READ, "GET", "/executions/{}/logs"),
+    "replay": (INVOKE, "POST", "/executions/{}/replay"),
+}
 PUBLIC = {
     "/healthz": "healthz",
     "/readyz": "readyz",
@@ -241,6 +251,70 @@ def test_pages_of_the_list_never_leave_the_subtree(guarded: Guarded) -> None:
     assert {each["path"] for each in stolen.json["items"]} <= {OWN, f"{OWN}/sub"}
 
 
+def recorded(guarded: Guarded) -> dict[str, str]:
+    """Record an execution in each collection; return their ids."""
+    guarded.fill()
+    records = {
+        path: sample_record(collection_path=path, deployment_version=1, input="{}")
+        for path in COLLECTIONS
+    }
+    for path, record in records.items():
+        deployment = guarded.api.storage.deployment(FunctionRef(path, "greet"))
+        records[path] = msgspec.structs.replace(record, deployment_id=deployment.deployment_id)
+    guarded.api.services.executions.record(list(records.values()), [])
+    return {path: record.execution_id for path, record in records.items()}
+
+
+@pytest.mark.parametrize("operation", BY_ID)
+@pytest.mark.parametrize("query", ["", "?follow=1"])
+@pytest.mark.fault(27)
+def test_an_execution_is_its_collections(guarded: Guarded, operation: str, query: str) -> None:
+    verb, method, target = BY_ID[operation]
+    if query and operation != "getExecutionLogs":
+        return
+    ids = recorded(guarded)
+    callers = [
+        (each, own, guarded.token(each, collection=own)) for each in Verb for own in ("", OWN)
+    ]
+    for collection, inside in COLLECTIONS.items():
+        path = target.format(ids[collection]) + query
+        guarded.api.request(method, path).refused(401, "unauthenticated")
+        for held, own, header in callers:
+            answer = guarded.api.request(method, path, headers=header)
+            right = held in (verb, ADMIN) and (inside or not own)
+            assert allowed(answer) is right, (path, collection, held, own, answer)
+
+
+@pytest.mark.parametrize(
+    ("subtree", "seen"),
+    [
+        ("", [OWN, f"{OWN}/sub"]),
+        ("org", [OWN, f"{OWN}/sub"]),
+        (OWN, [OWN, f"{OWN}/sub"]),
+        (f"{OWN}/sub", [f"{OWN}/sub"]),
+        ("org/other", None),
+        ("org/teamX", None),
+    ],
+)
+@pytest.mark.fault(27)
+def test_the_list_of_executions_is_the_callers(
+    guarded: Guarded, subtree: str, seen: list[str] | None
+) -> None:
+    recorded(guarded)
+    for query in ("", "&status=succeeded", "&function=greet", "&run_id=no-such-run"):
+        target = f"/executions?collection_path={quote(subtree, safe='')}{query}"
+        guarded.api.get(target).refused(401, "unauthenticated")
+        for verb in Verb:
+            answer = guarded.api.get(target, headers=guarded.token(verb, collection=OWN))
+            if seen is None or verb not in (READ, ADMIN):
+                answer.refused(403, "forbidden")
+            else:
+                found = sorted(each["collection_path"] for each in answer.json["items"])
+                assert found == ([] if "no-such-run" in query else seen)
+    everything = guarded.api.get("/executions", headers=guarded.token(READ)).json["items"]
+    assert {each["collection_path"] for each in everything} == set(COLLECTIONS)
+
+
 def test_an_explanation_masks_what_the_caller_does_not_reach(guarded: Guarded) -> None:
     guarded.fill()
     for target, value in (("/collections/env", "root"), ("/collections/org/team/env", "team")):
@@ -262,6 +336,7 @@ def test_what_is_public_asks_nobody(guarded: Guarded, target: str) -> None:
 
 def test_the_table_is_the_description_and_the_code(stub_api: Api, description: Any) -> None:
     verbs = {**{name: row.verb for name, row in TABLE.items()}, **LISTS}
+    verbs |= {name: verb for name, (verb, _, _) in BY_ID.items()}
     verbs |= {twin: verbs[name] for twin, name in TWINS.items()}
     described = {
         operation["operationId"]: (path, operation["security"])

@@ -18,7 +18,7 @@ ORDER = (
     "in_flight rates",
     "authentication environment limits sources",
     "admission",
-    "delivery sandbox logquery",
+    "delivery following sandbox logquery",
     "logs recording",
     "invoker",
     "wire worker_connections remote readiness startup",
