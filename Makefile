@@ -19,7 +19,7 @@ BASE ?= python:$(shell $(BIN)/python -c 'import sys; print("%d.%d" % sys.version
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check soak rolling chaos fuzz history dev-services docs dist images clean
+.PHONY: help run test check soak rolling chaos bench bench-quick fuzz history dev-services docs dist images clean
 
 help:  ## Show the tasks
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(firstword $(MAKEFILE_LIST)) | \
@@ -46,6 +46,12 @@ rolling: $(VENV)/.dev  ## Restart two workers behind HAProxy under 10,000 reques
 
 chaos: $(VENV)/.dev  ## Five minutes of mixed load on both roles while any process is killed; CHAOS_SECONDS, CHAOS_SEED
 	@CHAOS_SECONDS=$${CHAOS_SECONDS:-300} $(BIN)/python -m pytest --quiet -s tests/chaos
+
+bench: $(VENV)/.dev  ## Measure beside a bare echo and other hosts of functions; writes bench/RESULTS.md; needs wrk
+	@$(BIN)/python -m bench.compare
+
+bench-quick: $(VENV)/.dev  ## The warm path only, in two minutes; writes nothing
+	@$(BIN)/python -m bench.compare --quick
 
 fuzz: $(VENV)/.dev  ## Ten minutes of Schemathesis against a live service; FUZZING_SECONDS, FUZZING_SEED
 	@FUZZING_SECONDS=$${FUZZING_SECONDS:-600} $(BIN)/python -m pytest --quiet tests/integration/test_schemathesis.py

@@ -1,0 +1,1 @@
+"""Measurements: each compares what ran side by side, for only that means anything on a busy machine."""

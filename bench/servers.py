@@ -1,0 +1,129 @@
+"""Servers under measurement: each in a process of its own on a port of the loopback interface."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import urllib3
+
+__all__ = ["COMMAND", "ROOT", "Server", "Service", "free_port"]
+
+ROOT = Path(__file__).resolve().parent.parent
+COMMAND = Path(sys.executable).with_name("lowcode-faas")
+#: Longest start and longest end of a server, in seconds.
+READY_S = 60.0
+END_S = 60.0
+
+
+def free_port() -> int:
+    """Return a port nobody listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Server:
+    """One server, and a connection to it."""
+
+    #: What is asked for until the server answers.
+    ready_path = "/"
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str | Path],
+        port: int,
+        *,
+        environ: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Start it; it is to listen on ``port``."""
+        self.name = name
+        self.port = port
+        self.headers = {"Content-Type": "application/json", **(headers or {})}
+        self.http = urllib3.HTTPConnectionPool("127.0.0.1", port, maxsize=1, retries=False)
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("LOWCODE_FAAS_")}
+        self.process = subprocess.Popen(
+            command,
+            env={**inherited, **(environ or {})},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def call(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
+        """Return status and parsed body, or ``None`` where the body is not JSON."""
+        data = None if body is None else json.dumps(body).encode()
+        answer = self.http.request(method, path, body=data, headers=self.headers)
+        with contextlib.suppress(ValueError):
+            return answer.status, json.loads(answer.data)
+        return answer.status, None
+
+    def wait(self) -> None:
+        """Return when it answers."""
+        last = time.monotonic() + READY_S
+        while time.monotonic() < last and self.process.poll() is None:
+            with contextlib.suppress(urllib3.exceptions.HTTPError):
+                if self.call("GET", self.ready_path)[0] < 500:
+                    return
+            time.sleep(0.05)
+        raise SystemExit(f"{self.name} does not start")
+
+    def stop(self) -> None:
+        """End it, by force when it takes too long."""
+        self.http.close()
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+class Service(Server):
+    """A dispatcher with storage and sandboxes of its own."""
+
+    ready_path = "/readyz"
+
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        variables: Mapping[str, str],
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Start it on ``folder``; ``variables`` are its settings without their prefix."""
+        port = free_port()
+        settings = {"LISTEN": f"127.0.0.1:{port}", "DATA_DIR": str(folder), **variables}
+        super().__init__(
+            name,
+            [COMMAND, "dispatcher"],
+            port,
+            environ={f"LOWCODE_FAAS_{key}": value for key, value in settings.items()},
+            headers=headers,
+        )
+
+    def deploy(self, name: str, source: str, **fields: Any) -> None:
+        """Deploy a function."""
+        body = {"name": name, "source_code": source, **fields}
+        status, answer = self.call("POST", "/functions", body)
+        if status != 201:
+            raise SystemExit(f"{self.name}: {answer}")
+
+    def invoke(self, name: str, given: object) -> tuple[float, str]:
+        """Return how long one invocation took in milliseconds, and how it started."""
+        begun = time.perf_counter()
+        status, answer = self.call("POST", f"/functions/{name}/invoke", {"input": given})
+        took = (time.perf_counter() - begun) * 1000
+        if status != 200 or answer["status"] != "succeeded":
+            raise SystemExit(f"{self.name}: {answer}")
+        return took, answer["start"]
