@@ -80,8 +80,9 @@ class Books:
     def displace(self, ref: FunctionRef) -> bool:
         """Turn away a waiting invocation of the function that has most of them waiting.
 
-        ``ref`` asks because no thread is left for it. Only a function with at least two more
-        waiting than ``ref`` itself has yields, so that equals never displace each other.
+        ``ref`` asks because no thread, or no place in the queue, is left for it. Only a function
+        with at least two more waiting than ``ref`` itself has yields, so that equals never displace
+        each other.
         """
         own = self.groups.get(ref)
         longest = max(self.groups.values(), key=lambda g: len(g.waiters), default=None)
@@ -97,9 +98,11 @@ class Books:
     def enqueue(self, want: Want, now_ns: int) -> Waiter:
         """Announce that somebody waits.
 
-        :raises CapacityError: when too many do already.
+        A full queue is not the first function's: whoever has most waiting yields to the others.
+
+        :raises CapacityError: when too many wait already, and none of them has to yield.
         """
-        if self.waiting >= self._caps.queue:
+        if self.waiting >= self._caps.queue and not self.displace(want.ref):
             self._drop_if_unused(self._group(want.ref))
             raise CapacityError(f"{self.waiting} invocations are waiting already")
         group = self._group(want.ref)

@@ -263,6 +263,40 @@ def test_the_queue_is_bounded_and_waiting_ends_at_the_deadline(
     assert b.runner.stats()["waiting"] == 0
 
 
+@pytest.mark.fault(102)
+def test_a_full_queue_yields_to_a_function_that_has_nothing_in_it(
+    bench, deployment, invocation, until
+):
+    # Given one place, and a queue that one function has filled
+    gate = threading.Event()
+
+    def wait(_talk, _context, _value):
+        gate.wait(5)
+        return {"ok": True}
+
+    b = bench(wait, instances=1, queue=2)
+    hog = deployment()
+    with ThreadPoolExecutor(4) as threads:
+        running = threads.submit(b.run, invocation(hog))
+        until(lambda: b.runner.stats()["leased"] == 1)
+        queued = []
+        for waiting in (1, 2):
+            queued.append(threads.submit(b.run, invocation(hog)))
+            until(lambda waiting=waiting: b.runner.stats()["waiting"] == waiting)
+        # When another one comes
+        other = threads.submit(b.run, invocation(deployment(function_name="other")))
+        # Then the newest of the first is turned away for it, and only one of them
+        with pytest.raises(CapacityError, match="others with less waiting"):
+            queued[1].result(5)
+        assert b.runner.stats()["waiting"] == 2
+        with pytest.raises(CapacityError, match="waiting already"):
+            b.run(invocation(deployment(function_name="third")))
+        gate.set()
+        for future in (running, queued[0], other):
+            assert future.result(10).status is Status.SUCCEEDED
+    assert b.runner.stats()["waiting"] == 0
+
+
 def test_closing_cancels_what_runs_and_refuses_what_comes(bench, invocation, until):
     def forever(talk, _context, _value):
         talk.receive()
