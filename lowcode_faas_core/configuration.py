@@ -451,6 +451,12 @@ class AccessSettings:
 class ClientSettings:
     """What `make run` and the command line show to a service."""
 
+    url: str = setting(
+        "URL",
+        text,
+        "",
+        "Where the command line finds the service; else its configuration file says.",
+    )
     token: str = setting("TOKEN", text, "", "Token of the API.", secret=True)
 
 

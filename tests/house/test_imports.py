@@ -26,6 +26,7 @@ ORDER = (
     "api",
     "dispatcher worker",
     "intake drain deadlines preflight server",
+    "client",
     "cli",
 )
 PACKAGE = "lowcode_faas_core"
@@ -110,7 +111,7 @@ def test_nothing_imports_in_a_circle(root: Path) -> None:
 
 
 def test_plugins_know_the_core_by_its_public_modules_only(root: Path) -> None:
-    private = ("services", "api", "dispatcher", "worker", "server", "cli", "preflight")
+    private = ("services", "api", "dispatcher", "worker", "server", "client", "cli", "preflight")
     wrong = [
         f"{path.relative_to(root)} imports {module}"
         for path in sorted((root / "plugins").glob("*/lowcode_faas_*/**/*.py"))

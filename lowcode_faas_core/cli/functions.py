@@ -1,0 +1,126 @@
+"""``lowcode-faas list, show, versions, rollback, delete``: what is deployed."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from lowcode_faas_core.cli.calling import as_json, calling, collection, function_path, show_json
+from lowcode_faas_core.cli.columns import show_rows
+from lowcode_faas_core.client.connection import Connection
+
+__all__ = ["delete", "list_functions", "rollback", "show", "versions"]
+
+
+@click.command("list")
+@collection
+@as_json
+@calling
+def list_functions(api: Connection, collection: str, as_json: bool) -> None:
+    """List the functions of one collection."""
+    items = list(api.pages(function_path(collection)))
+    if as_json:
+        show_json(items)
+        return
+    show_rows(
+        (each["name"], f"v{each['current']['version']}", each["language"], each["updated_at"])
+        for each in items
+    )
+    if not items:
+        click.echo("no functions here", err=True)
+
+
+@click.command()
+@click.argument("name")
+@collection
+@click.option("--source", is_flag=True, help="Print the deployed source instead.")
+@click.option("--version", type=click.IntRange(1), help="With --source: of this version.")
+@as_json
+@calling
+def show(
+    api: Connection, name: str, collection: str, source: bool, version: int | None, as_json: bool
+) -> None:
+    """Show one function."""
+    if source:
+        path = function_path(collection, name, "source")
+        click.echo(api.text(path, {"version": version}), nl=False)
+        return
+    if version is not None:
+        raise click.UsageError("--version goes with --source; `versions` lists all of them")
+    found = api.request("GET", function_path(collection, name)).document
+    if as_json:
+        show_json(found)
+        return
+    current = found["current"]
+    limits = {key: value for key, value in current["limits"].items() if value is not None}
+    show_rows(
+        [
+            ("name", found["name"]),
+            ("collection", found["collection_path"] or "(root)"),
+            ("language", found["language"]),
+            ("version", current["version"]),
+            ("deployment", current["deployment_id"]),
+            ("sha256", current["sha256"]),
+            ("reuse", current["reuse"]),
+            ("limits", ", ".join(f"{key}={value}" for key, value in limits.items()) or None),
+            ("env", ", ".join(found["env_keys"]) or None),
+            ("deployed", current["created_at"]),
+        ]
+    )
+
+
+@click.command()
+@click.argument("name")
+@collection
+@as_json
+@calling
+def versions(api: Connection, name: str, collection: str, as_json: bool) -> None:
+    """List the versions of a function that are kept, newest first."""
+    items = list(api.pages(function_path(collection, name, "versions")))
+    if as_json:
+        show_json(items)
+        return
+    show_rows(
+        (
+            f"v{each['version']}",
+            "current" if each["current"] else "",
+            each["created_at"],
+            each["sha256"][:12],
+            f"as v{each['restored_from']}" if each["restored_from"] else "",
+        )
+        for each in items
+    )
+
+
+@click.command()
+@click.argument("name")
+@click.argument("version", type=click.IntRange(1), required=False)
+@collection
+@as_json
+@calling
+def rollback(
+    api: Connection, name: str, version: int | None, collection: str, as_json: bool
+) -> None:
+    """Deploy an earlier version anew: VERSION, or the one before the current."""
+    body = {} if version is None else {"version": version}
+    path = function_path(collection, name, "rollback")
+    made = api.request("POST", path, body).document
+    if as_json:
+        show_json(made)
+        return
+    click.echo(f"{name}  version {made['version']}  as version {made['restored_from']}")
+
+
+@click.command()
+@click.argument("name")
+@collection
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@calling
+def delete(api: Connection, name: str, collection: str, yes: bool) -> None:
+    """Remove a function, its env and all its versions."""
+    where = f"{collection}/{name}" if collection else name
+    if not yes and sys.stdin.isatty():
+        click.confirm(f"Delete {where} with all its versions?", abort=True, err=True)
+    api.request("DELETE", function_path(collection, name))
+    click.echo(f"deleted {where}", err=True)

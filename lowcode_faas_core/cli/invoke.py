@@ -1,0 +1,89 @@
+"""``lowcode-faas invoke``: run a function, print what it returned, end as it ended."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lowcode_faas_core.cli.calling import as_json, calling, collection, function_path, show_json
+from lowcode_faas_core.cli.columns import printable
+from lowcode_faas_core.client.connection import Connection
+
+__all__ = ["invoke", "pairs"]
+
+
+@click.command()
+@click.argument("name")
+@collection
+@click.option("-d", "--data", default="{}", help="Its input: JSON, @FILE, or - for standard input.")
+@click.option("--env", "env", multiple=True, metavar="KEY=VALUE", help="For this run only.")
+@click.option("--version", type=click.IntRange(1), help="Another version than the current.")
+@click.option("--timeout-ms", type=click.IntRange(1), help="Its deadline.")
+@as_json
+@calling
+def invoke(
+    api: Connection,
+    name: str,
+    collection: str,
+    data: str,
+    env: tuple[str, ...],
+    version: int | None,
+    timeout_ms: int | None,
+    as_json: bool,
+) -> None:
+    """Run a function and print its output; exit code 1 when it did not succeed."""
+    body: dict[str, Any] = {"input": _input(data)}
+    if env:
+        body["env"] = pairs(env)
+    if timeout_ms is not None:
+        body["timeout_ms"] = timeout_ms
+    path = function_path(collection, name, "invoke")
+    result = api.request("POST", path, body, {"version": version}).document
+    succeeded = result["status"] == "succeeded"
+    if as_json:
+        show_json(result)
+    else:
+        if result["output"] is not None:
+            show_json(result["output"])
+        error = result["error"]
+        why = f": {printable(error['message'])}" if error else ""
+        total = result["timings_ms"]["total"]
+        click.echo(
+            f"{result['status']}{why}  ({result['start']} start, {total:.1f} ms, version "
+            f"{result['deployment_version']}, execution {result['execution_id']})",
+            err=True,
+        )
+        if error and error.get("stack"):
+            click.echo("\n".join(map(printable, error["stack"].splitlines())), err=True)
+    if not succeeded:
+        raise SystemExit(1)
+
+
+def pairs(given: tuple[str, ...]) -> dict[str, str]:
+    """Return ``KEY=VALUE`` words as a mapping."""
+    found = {}
+    for word in given:
+        key, equals, value = word.partition("=")
+        if not equals or not key:
+            raise click.UsageError(f"{word!r} is not KEY=VALUE")
+        found[key] = value
+    return found
+
+
+def _input(data: str) -> Any:
+    where = "--data"
+    try:
+        if data == "-":
+            where, data = "standard input", sys.stdin.read()
+        elif data.startswith("@"):
+            where = data[1:]
+            data = Path(where).read_text(encoding="utf-8")
+        return json.loads(data)
+    except OSError as error:
+        raise click.UsageError(f"{where} cannot be read: {error}") from error
+    except ValueError as error:
+        raise click.UsageError(f"{where} is not JSON: {error}") from error

@@ -1,0 +1,136 @@
+"""The command line against a running service, as somebody types it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.conftest import COMMAND
+
+GREET = """
+export const handler = (input) => {
+  console.log('asked', input.name);
+  if (input.fail) throw new Error('as asked');
+  return {ok: true, data: {message: `${process.env.GREETING ?? 'hello'} ${input.name}`}};
+};
+"""
+
+
+@pytest.fixture
+def run(serve: Callable[..., Any], tmp_path: Path) -> Callable[..., Any]:
+    """Run ``lowcode-faas`` in a folder of its own; returns exit code, stdout and stderr."""
+    service = serve()
+
+    def run(*arguments: str, stdin: str = "", **environ: str) -> tuple[int, str, str]:
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("LOWCODE_FAAS_")}
+        done = subprocess.run(
+            [COMMAND, *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            cwd=tmp_path,
+            check=False,
+            env={**clean, "HOME": str(tmp_path), "LOWCODE_FAAS_URL": service.url, **environ},
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    return run
+
+
+def test_a_function_from_its_first_version_to_its_end(
+    run: Callable[..., Any], tmp_path: Path
+) -> None:
+    # Given a file that is deployed
+    source = tmp_path / "greet.mjs"
+    source.write_text(GREET)
+    assert run("collections", "create", "shop") == (0, "shop\n", "")
+    assert run("deploy", "greet.mjs", "-c", "shop") == (0, "shop/greet  version 1  deployed\n", "")
+    assert run("deploy", "greet.mjs", "-c", "shop")[1] == "shop/greet  version 1  unchanged\n"
+    # When it is invoked in each way its input can be given
+    (tmp_path / "input.json").write_text('{"name": "file"}')
+    for data, stdin, name in (
+        ('{"name": "word"}', "", "word"),
+        ("@input.json", "", "file"),
+        ("-", '{"name": "pipe"}', "pipe"),
+    ):
+        code, out, talk = run("invoke", "greet", "-c", "shop", "-d", data, stdin=stdin)
+        assert (code, json.loads(out)["data"]["message"]) == (0, f"hello {name}")
+        assert talk.startswith("succeeded  (")
+    # Then env of the collection reaches it, and that of one run comes before
+    assert run("env", "set", "GREETING=good day", "A=1", "-c", "shop")[0] == 0
+    assert run("env", "unset", "A", "-c", "shop")[0] == 0
+    assert run("env", "get", "-c", "shop") == (0, "GREETING=good day\n", "")
+    explained = run("env", "explain", "greet", "-c", "shop")[1].split()
+    assert explained == ["GREETING", "good", "day", "collection", "shop"]
+    once = ("--env", "GREETING=ahoy")
+    for more, word in (((), "good day"), (once, "ahoy")):
+        _, out, _ = run("invoke", "greet", "-c", "shop", "-d", '{"name": "x"}', *more)
+        assert json.loads(out)["data"]["message"] == f"{word} x"
+    # And a second version can be taken back
+    source.write_text(GREET.replace("hello", "hi"))
+    assert run("deploy", "greet.mjs", "-c", "shop")[1] == "shop/greet  version 2  deployed\n"
+    assert run("rollback", "greet", "-c", "shop")[1] == "greet  version 3  as version 1\n"
+    listed = run("versions", "greet", "-c", "shop", "--json")[1]
+    assert [each["version"] for each in json.loads(listed)] == [3, 2, 1]
+    assert run("show", "greet", "-c", "shop", "--source")[1] == GREET
+    assert "version     3" in run("show", "greet", "-c", "shop")[1]
+    assert run("list", "-c", "shop")[1].startswith("greet  v3  javascript")
+    assert run("delete", "greet", "-c", "shop") == (0, "", "deleted shop/greet\n")
+    assert run("list", "-c", "shop") == (0, "", "no functions here\n")
+
+
+def test_a_folder_is_a_collection(run: Callable[..., Any], tmp_path: Path) -> None:
+    folder = tmp_path / "all"
+    (folder / "eu").mkdir(parents=True)
+    (folder / "one.mjs").write_text(GREET)
+    (folder / "eu" / "two.ts").write_text("export const handler = (_: object) => ({ok: true});")
+    (folder / "eu" / "two.env.json").write_text('{"B": "2"}')
+    (folder / "collection.env.json").write_text('{"A": "1"}')
+    assert run("deploy", "all", "-c", "shop")[0] == 0
+    assert run("deploy", "all", "-c", "shop")[1].count("unchanged") == 2
+    assert run("collections", "tree")[1] == "shop/\n  one  v1\n  eu/\n    two  v1\n"
+    assert run("collections", "list")[1].split() == ["shop", "A", "shop/eu"]
+    assert run("env", "get", "-f", "two", "-c", "shop/eu")[1] == "B=2\n"
+
+
+def test_what_goes_wrong_is_one_sentence_and_an_exit_code(
+    run: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / "greet.mjs").write_text(GREET)
+    (tmp_path / "torn.mjs").write_text("export const handler = (")
+    run("deploy", "greet.mjs")
+    # A run that did not succeed is no success of the command, and its output is what it is
+    code, out, talk = run("invoke", "greet", "-d", '{"fail": true}')
+    assert (code, out) == (1, "")
+    assert talk.startswith("handler_error: as asked")
+    for arguments, code, said in (
+        (("invoke", "nobody"), 1, "nobody"),
+        (("deploy", "torn.mjs"), 1, "line 1"),
+        (("invoke", "greet", "-d", "{"), 2, "--data is not JSON"),
+        (("invoke", "greet", "--env", "A"), 2, "'A' is not KEY=VALUE"),
+        (("deploy", "nowhere.mjs"), 2, "nowhere.mjs"),
+        (("env", "unset", "NOTHING"), 1, "not set here: NOTHING"),
+        (("collections", "create", "a//b"), 1, "path"),
+    ):
+        found, out, talk = run(*arguments)
+        assert (found, out) == (code, ""), arguments
+        assert said in talk, arguments
+        assert "Traceback" not in talk
+    found, _, talk = run("list", LOWCODE_FAAS_URL="http://127.0.0.1:9")
+    assert (found, talk) == (
+        1,
+        "Error: http://127.0.0.1:9 does not answer: [Errno 111] Connection refused\n",
+    )
+
+
+def test_logs_query_speaks_every_language(run: Callable[..., Any]) -> None:
+    code, out, _ = run("logs", "query", "--run-id", "r-1", "-c", "shop")
+    assert code == 0
+    assert out.count("r-1") >= 5
