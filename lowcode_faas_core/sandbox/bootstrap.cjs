@@ -661,7 +661,10 @@ function locate(source) {
   if (found) return { line: Number(found[1]), column: found[3].length + 1, snippet: `${found[2]}${found[3]}^` };
   // What spans several lines is shown between two that are marked, and only its line is told.
   const spans = /^[^\n]*:(\d+)\n((?: {4}[^\n]*\n)*? {2}> [^\n]*)\n/.exec(said);
-  return spans && { line: Number(spans[1]), column: null, snippet: spans[2] };
+  if (spans) return { line: Number(spans[1]), column: null, snippet: spans[2] };
+  // Where the source ends too early there is nothing to put carets under.
+  const ends = /^[^\n]*:(\d+)\n([^\n]*)\n\n/.exec(said);
+  return ends && { line: Number(ends[1]), column: null, snippet: ends[2] };
 }
 
 function isSyntaxError(thrown) {
@@ -726,7 +729,8 @@ const NOWHERE = 'lowcode-faas:nowhere';
 
 /** Say whether Node accepts a module. It is compiled, but never run: one import cannot be found. */
 async function check({ source, file }) {
-  const name = writeModule(file, `${source}\nimport '${NOWHERE}';`);
+  // Before the source, on its first line: behind it, a source that ends too early would go on here.
+  const name = writeModule(file, `import '${NOWHERE}';${source.replace(/^#!/, '//')}`);
   let thrown;
   try {
     await load(pathToFileURL(name).href);

@@ -96,3 +96,19 @@ class TestWithAWorker:
             return
         fault = {"message": "Unexpected token ';'", "line": 1, "column": 9}
         assert answer == {"checked": True, "fault": fault}
+
+    def test_a_source_that_ends_too_early_is_told_so(self, worker: Any) -> None:
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        for source, message, line in (
+            ("export const handler = (", "Unexpected end of input", 1),
+            ("#!/bin/node\nconst a = {\n  b: 1,\n", "Unexpected end of input", 3),
+            ("let a;\nconst b = `never", "Unexpected end of input", 2),
+        ):
+            body = {"source": source, "language": "javascript"}
+            fault = worker.call("POST", "/v1/check", body, headers)[1]["fault"]
+            assert (fault["message"], fault["line"]) == (message, line), source
+        good = {"source": "#!/bin/node\nexport const handler = 1;", "language": "javascript"}
+        assert worker.call("POST", "/v1/check", good, headers)[1] == {
+            "checked": True,
+            "fault": None,
+        }
