@@ -2,38 +2,71 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import Final
+
 import click
 
 from lowcode_faas_core import __version__
-from lowcode_faas_core.cli.collections import collections
-from lowcode_faas_core.cli.config import config
-from lowcode_faas_core.cli.deploy import deploy
-from lowcode_faas_core.cli.doctor import doctor
-from lowcode_faas_core.cli.env import env
-from lowcode_faas_core.cli.functions import delete, list_functions, rollback, show, versions
-from lowcode_faas_core.cli.invoke import invoke
-from lowcode_faas_core.cli.logs import logs
-from lowcode_faas_core.cli.plugins import plugins
-from lowcode_faas_core.cli.roles import dispatcher, worker
-from lowcode_faas_core.cli.token import token
-from lowcode_faas_core.cli.upkeep import gc, migrate
 
 __all__ = ["cli", "main"]
 
+#: The module of each command, and its name there where that is another.
+_CALLING: Final = {
+    "deploy": "deploy",
+    "invoke": "invoke",
+    "list": "functions:list_functions",
+    "show": "functions",
+    "versions": "functions",
+    "rollback": "functions",
+    "delete": "functions",
+    "collections": "collections",
+    "env": "env",
+    "logs": "logs",
+}
+_ON_THE_HOST: Final = {
+    "dispatcher": "roles",
+    "worker": "roles",
+    "config": "config",
+    "plugins": "plugins",
+    "token": "token",
+    "migrate": "upkeep",
+    "gc": "upkeep",
+    "doctor": "doctor",
+}
+_COMMANDS: Final = {**_CALLING, **_ON_THE_HOST}
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+
+class _OneByOne(click.Group):
+    """Imports a command when it is asked for: a call of the API needs no server."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        where = _COMMANDS.get(cmd_name)
+        if where is None:
+            return None
+        module, _, name = where.partition(":")
+        found = importlib.import_module(f"{__name__}.{module}")
+        command: click.Command = getattr(found, name or cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, names in (("Calling a service", _CALLING), ("On its host", _ON_THE_HOST)):
+            rows = []
+            for name in names:
+                command = self.get_command(ctx, name)
+                if command is not None:
+                    rows.append((name, command.get_short_help_str(formatter.width)))
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+
+@click.command(cls=_OneByOne, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="lowcode-faas")
 def cli() -> None:
     """Run JavaScript and TypeScript functions on a machine of your own."""
-
-
-_CALLING = (
-    *(deploy, invoke, list_functions, show, versions, rollback, delete),
-    *(collections, env, logs),
-)
-_ON_THE_HOST = (dispatcher, worker, config, doctor, plugins, token, migrate, gc)
-for _command in (*_CALLING, *_ON_THE_HOST):
-    cli.add_command(_command)
 
 
 def main() -> None:

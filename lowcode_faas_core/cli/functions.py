@@ -103,9 +103,14 @@ def rollback(
     api: Connection, name: str, version: int | None, collection: str, as_json: bool
 ) -> None:
     """Deploy an earlier version anew: VERSION, or the one before the current."""
-    body = {} if version is None else {"version": version}
+    if version is None:
+        kept = api.request("GET", function_path(collection, name, "versions"), query={"limit": 2})
+        earlier = [each["version"] for each in kept.document["items"] if not each["current"]]
+        if not earlier:
+            raise click.ClickException(f"{name} has no earlier version that is kept")
+        version = earlier[0]
     path = function_path(collection, name, "rollback")
-    made = api.request("POST", path, body).document
+    made = api.request("POST", path, {"version": version}).document
     if as_json:
         show_json(made)
         return

@@ -38,8 +38,6 @@ class Refused(Exception):
         """Return what is wrong, and with which field, as the service said it."""
         problem = self.problem
         said = str(problem.get("detail") or problem.get("title") or f"HTTP {self.status}")
-        if problem.get("line") is not None:
-            said = f"line {problem['line']}, column {problem.get('column')}: {said}"
         pointer = str(problem.get("pointer") or "")
         lines = [f"{pointer}: {said}" if pointer and pointer not in said else said]
         if problem.get("outcome") == "unknown":

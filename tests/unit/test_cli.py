@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -57,3 +58,12 @@ def test_unknown_names_are_warnings(runner: CliRunner) -> None:
     done = runner.invoke(cli, ["config"], env={"LOWCODE_FAAS_THREDS": "8"})
     assert done.exit_code == 0
     assert "did you mean LOWCODE_FAAS_THREADS?" in done.stderr
+
+
+def test_every_command_can_be_loaded_and_explains_itself(runner: CliRunner) -> None:
+    done = runner.invoke(cli, ["--help"])
+    assert (done.exit_code, done.stderr) == (0, "")
+    for name in cli.list_commands(click.Context(cli)):
+        explained = runner.invoke(cli, [name, "--help"])
+        assert explained.exit_code == 0, name
+        assert name in done.stdout
