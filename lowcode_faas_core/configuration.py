@@ -210,6 +210,7 @@ class BackendSettings:
     source_timeout_s: float = setting(
         "SOURCE_TIMEOUT_S", decimal(0.1, 600), "30", "Seconds a whole fetch of a source may take."
     )
+    metrics: str = setting("METRICS", text, "none", "Plugin that answers GET /metrics, or none.")
     plugins: tuple[str, ...] = setting("PLUGINS", name_list, "none", "Further plugins, or none.")
     function_cache: bool = setting(
         "FUNCTION_CACHE", boolean, "true", "Keep sources in memory, by deployment id."

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from lowcode_faas_core.interfaces.log_sink import LogSink, Undelivered
+from lowcode_faas_core.meter import Meter
 from lowcode_faas_core.model import LogEvent
 
 __all__ = ["LogRouter"]
@@ -37,8 +38,9 @@ class _Lane:
     Every event put is counted once in the end: delivered, or dropped under a reason.
     """
 
-    def __init__(self, name: str, sink: LogSink) -> None:
+    def __init__(self, name: str, sink: LogSink, meter: Meter) -> None:
         self.name = name
+        self._meter = meter
         self.delivered = 0
         self.dropped = 0
         self.reasons: dict[str, int] = {}
@@ -114,6 +116,7 @@ class _Lane:
                     return
                 self._in_hand = 0
                 self.delivered += len(batch) - lost
+                self._meter.log_events(self.name, len(batch) - lost)
                 self._drop(lost, "sink_failed")
                 self.trouble = reason or None
             self._warn()
@@ -150,12 +153,14 @@ class _Lane:
         with self._changed:
             # What a sink gives up now was counted as delivered when the sink took it.
             self.delivered -= lost
-            self._drop(lost, "shutdown")
+            self._drop(lost, "shutdown", told=True)
 
-    def _drop(self, count: int, reason: str) -> None:
+    def _drop(self, count: int, reason: str, *, told: bool = False) -> None:
         if count:
             self.dropped += count
             self.reasons[reason] = self.reasons.get(reason, 0) + count
+            self._meter.log_events(self.name, 0 if told else count)
+            self._meter.log_events_dropped(self.name, reason, count)
 
     def _warn(self, *, at_close: bool = False) -> None:
         new = self.dropped - self._warned_count
@@ -169,8 +174,8 @@ class _Lane:
 class LogRouter:
     """Hands each event to every sink; a slow or failing sink is alone with its trouble."""
 
-    def __init__(self, sinks: Mapping[str, LogSink]) -> None:
-        self._lanes = [_Lane(name, sink) for name, sink in sinks.items()]
+    def __init__(self, sinks: Mapping[str, LogSink], meter: Meter | None = None) -> None:
+        self._lanes = [_Lane(name, sink, meter or Meter()) for name, sink in sinks.items()]
         self._closed = False
 
     def emit(self, event: LogEvent) -> None:

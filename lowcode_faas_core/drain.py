@@ -17,6 +17,7 @@ from gunicorn.glogging import Logger
 
 from lowcode_faas_core.configuration import ServerSettings
 from lowcode_faas_core.intake import IntakeWorker
+from lowcode_faas_core.shared_counts import OFFERED, SharedCounts
 from lowcode_faas_core.shared_map import SharedRow
 
 __all__ = ["CLOSING_S", "SERVICES", "FaasWorker", "graceful_timeout_s"]
@@ -25,6 +26,8 @@ __all__ = ["CLOSING_S", "SERVICES", "FaasWorker", "graceful_timeout_s"]
 SERVICES: Final = "lowcode_faas_services"
 #: As gunicorn writes its lines, with the module where gunicorn has nothing.
 LOG_FORMAT: Final = "%(asctime)s [%(process)d] [%(levelname)s] %(name)s: %(message)s"
+#: Shortest time between two looks at the pool for the other processes, in seconds.
+PUBLISH_S: Final = 1.0
 #: Seconds in which cancelled runs are answered: an end may take 2 s to be confirmed.
 ANSWER_S: Final = 3.0
 #: Seconds a client that does not take its answer then still has.
@@ -52,6 +55,9 @@ class FaasWorker(IntakeWorker):
     #: What it counts together with the other workers, and where: the master decides before the fork.
     row: int | None = None
     shared: SharedRow | None = None
+    counts: SharedCounts | None = None
+    #: When the other processes were last shown how many sandboxes there are here.
+    published_at = -PUBLISH_S
     #: New invocations are refused, and the process ends when the last one is done.
     refusing = False
 
@@ -67,6 +73,16 @@ class FaasWorker(IntakeWorker):
         services = self.wsgi.extensions.get(SERVICES)
         return 0 if services is None else int(services.invoker.waiting())
 
+    def notify(self) -> None:
+        """Tell the master that this worker lives, and the others how many sandboxes it has."""
+        super().notify()
+        now = time.monotonic()
+        if now - self.published_at >= PUBLISH_S and hasattr(self, "wsgi"):
+            self.published_at = now
+            services = self.wsgi.extensions.get(SERVICES)
+            if services is not None:
+                services.publish()
+
     def init_process(self) -> None:
         """Give the service's own log the form of gunicorn's, then serve."""
         logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, datefmt=Logger.datefmt)
@@ -74,7 +90,11 @@ class FaasWorker(IntakeWorker):
 
     def load_wsgi(self) -> None:
         """Build the application, and have it count with those of the other workers."""
-        super().load_wsgi()
+        offered = OFFERED.set(self.counts)
+        try:
+            super().load_wsgi()
+        finally:
+            OFFERED.reset(offered)
         services = self.wsgi.extensions.get(SERVICES)
         if self.shared is not None and services is not None:
             try:

@@ -17,6 +17,7 @@ from lowcode_faas_core.interfaces.executions import ExecutionStore
 from lowcode_faas_core.interfaces.launcher import Launcher
 from lowcode_faas_core.interfaces.log_dialect import LogDialect
 from lowcode_faas_core.interfaces.log_sink import LogSink
+from lowcode_faas_core.interfaces.metrics import Metrics
 from lowcode_faas_core.interfaces.runner import Runner
 from lowcode_faas_core.interfaces.source import SourceFetcher
 from lowcode_faas_core.interfaces.storage import Storage
@@ -39,6 +40,16 @@ def lowcode_faas_settings() -> Sequence[type[Any]]:  # type: ignore[empty-body]
 
     Called on every selected plugin before anything is built: their problems are reported together
     with the core's, and the documentation and ``lowcode-faas config`` list them.
+    """
+
+
+@hookspec
+def lowcode_faas_metrics(environ: Mapping[str, str]) -> Metrics:  # type: ignore[empty-body]
+    """Build what counts. Called once, on the plugin ``LOWCODE_FAAS_METRICS`` names.
+
+    Numbers that all serving processes share come from ``Counts.of_service()``, asked for in here.
+
+    :param environ: the environment as it was at start.
     """
 
 

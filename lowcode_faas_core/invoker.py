@@ -24,6 +24,7 @@ from lowcode_faas_core.interfaces.runner import Runner
 from lowcode_faas_core.interfaces.storage import Storage
 from lowcode_faas_core.limits import OperatorLimits
 from lowcode_faas_core.logs import LogRouter, RunLog
+from lowcode_faas_core.meter import Meter
 from lowcode_faas_core.model import (
     Execution,
     Invocation,
@@ -156,6 +157,7 @@ class LocalInvoker(Invoker):
         limits: OperatorLimits,
         admission: Admission,
         logs: LogRouter | None,
+        meter: Meter | None = None,
         *,
         recorder: Recorder | None = None,
         cache_sources: bool = True,
@@ -166,6 +168,7 @@ class LocalInvoker(Invoker):
         self._limits = limits
         self._admission = admission
         self._logs = logs
+        self._meter = meter or Meter()
         self._sources = SourceCache(storage, enabled=cache_sources)
         #: Executions in flight under an id their caller chose.
         self._chosen: dict[str, object] = {}
@@ -189,6 +192,9 @@ class LocalInvoker(Invoker):
 
     def run(self, invocation: Invocation) -> RunResult:
         """Run a resolved invocation: what the worker is sent."""
+        return self._meter.invocation(invocation.deployment.ref, lambda: self._run(invocation))
+
+    def _run(self, invocation: Invocation) -> RunResult:
         if self._draining:
             raise Draining("the service is shutting down")
         ref = invocation.deployment.ref
@@ -265,7 +271,10 @@ class LocalInvoker(Invoker):
         self._runner.close(drain_deadline_ns=drain_deadline_ns)
 
     def _run_what_is_kept(self, request: InvokeRequest, invocation: Invocation) -> RunResult:
-        return run_what_is_kept(self._storage, self._limits, request, invocation, self.run)
+        return self._meter.invocation(
+            request.ref,
+            lambda: run_what_is_kept(self._storage, self._limits, request, invocation, self._run),
+        )
 
     def _open_run(self, invocation: Invocation, started_ns: int) -> Run | None:
         if self._recorder is None:

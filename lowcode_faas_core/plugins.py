@@ -24,6 +24,7 @@ from lowcode_faas_core.interfaces.executions import ExecutionStore
 from lowcode_faas_core.interfaces.launcher import Launcher
 from lowcode_faas_core.interfaces.log_dialect import LogDialect
 from lowcode_faas_core.interfaces.log_sink import LogSink
+from lowcode_faas_core.interfaces.metrics import Metrics
 from lowcode_faas_core.interfaces.runner import Runner
 from lowcode_faas_core.interfaces.source import SourceFetcher
 from lowcode_faas_core.interfaces.storage import Storage
@@ -36,6 +37,7 @@ __all__ = [
     "EXECUTIONS",
     "FETCHER",
     "FURTHER",
+    "METRICS",
     "RUNNER",
     "SINK",
     "STORAGE",
@@ -60,6 +62,7 @@ class Role:
     factories: Mapping[str, type[Any]]
 
 
+METRICS = Role("metrics plugin", {"lowcode_faas_metrics": Metrics})
 STORAGE = Role("storage", {"lowcode_faas_storage": Storage})
 RUNNER = Role("runner", {"lowcode_faas_launcher": Launcher, "lowcode_faas_runner": Runner})
 SINK = Role("log sink", {"lowcode_faas_log_sink": LogSink})
@@ -208,6 +211,11 @@ class PluginRegistry:
                     )
                 found.update(dict.fromkeys(result))
         return list(found)
+
+    def metrics(self, environ: Mapping[str, str]) -> Metrics | None:
+        """Build what counts; ``None`` when no plugin is selected."""
+        selected = self.selected(METRICS)
+        return cast(Metrics, self.build(selected[0], environ)) if selected else None
 
     def storage(self, environ: Mapping[str, str]) -> Storage:
         """Build the storage."""

@@ -32,6 +32,7 @@ from lowcode_faas_core.errors import (
 from lowcode_faas_core.interfaces.storage import Storage
 from lowcode_faas_core.invoker import CHECK_NS, Invoker, resolve, run_what_is_kept
 from lowcode_faas_core.limits import OperatorLimits
+from lowcode_faas_core.meter import Meter
 from lowcode_faas_core.model import Invocation, InvokeRequest, Language, RunResult, SourceCheck
 from lowcode_faas_core.waits import CHECK_GRACE_S, CONNECT_S, GRACE_S, PAUSE_S, RETRIES
 from lowcode_faas_core.wire import (
@@ -81,11 +82,13 @@ class RemoteInvoker(Invoker):
         storage: Storage,
         limits: OperatorLimits,
         admission: Admission,
+        meter: Meter | None = None,
     ) -> None:
         self._url = url
         self._storage = storage
         self._limits = limits
         self._admission = admission
+        self._meter = meter or Meter()
         self._headers = {
             "Content-Type": "application/json",
             VERSION_HEADER: str(API_VERSION),
@@ -105,7 +108,12 @@ class RemoteInvoker(Invoker):
         if self._chosen.setdefault(invocation.execution_id, mark) is not mark:
             raise ExecutionIdTaken(f"execution {invocation.execution_id} is running")
         try:
-            return run_what_is_kept(self._storage, self._limits, request, invocation, self._run)
+            return self._meter.invocation(
+                request.ref,
+                lambda: run_what_is_kept(
+                    self._storage, self._limits, request, invocation, self._run
+                ),
+            )
         finally:
             del self._chosen[invocation.execution_id]
 

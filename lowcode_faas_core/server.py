@@ -28,6 +28,7 @@ from lowcode_faas_core.in_flight import cells_of_seats
 from lowcode_faas_core.preflight import REFUSED, preflight
 from lowcode_faas_core.rates import CELLS_OF_RATES
 from lowcode_faas_core.settings import PREFIX, read_settings
+from lowcode_faas_core.shared_counts import SharedCounts
 from lowcode_faas_core.shared_map import SharedMap
 from lowcode_faas_core.startup import ProcessRole, Startup, address, check_exposure, first_token
 from lowcode_faas_core.turns import invocation_threads, seats_of
@@ -42,6 +43,8 @@ PR_SET_PDEATHSIG = 1
 LAST_WORDS_S = 1.0
 #: Attribute of gunicorn's master that holds what its workers count together.
 SHARED: Final = "lowcode_faas_shared"
+#: The same for what is only ever added to.
+COUNTS: Final = "lowcode_faas_counts"
 #: Rows for each configured worker, and at least: reloads leave draining workers beside new ones.
 ROWS_PER_WORKER: Final = 4
 MIN_ROWS: Final = 64
@@ -51,11 +54,11 @@ def assign_row(server: Any, worker: Any) -> None:
     """Give a new worker its row of what all of them count; runs in the master, before the fork."""
     rows = getattr(server, SHARED, None)
     if rows is None:
-        rows = SharedMap(
-            max(MIN_ROWS, ROWS_PER_WORKER * server.cfg.workers),
-            cells_of_seats(seats_of(server.cfg.threads)) + CELLS_OF_RATES,
-        )
+        most = max(MIN_ROWS, ROWS_PER_WORKER * server.cfg.workers)
+        rows = SharedMap(most, cells_of_seats(seats_of(server.cfg.threads)) + CELLS_OF_RATES)
         setattr(server, SHARED, rows)
+        setattr(server, COUNTS, SharedCounts(most))
+    worker.counts = getattr(server, COUNTS)
     worker.row = rows.assign()
     if worker.row is None:
         server.log.warning("more workers than rows: one of them counts for itself alone")

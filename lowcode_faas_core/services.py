@@ -23,6 +23,7 @@ from lowcode_faas_core.invoker import CHECK_NS, Invoker, LocalInvoker
 from lowcode_faas_core.limits import OperatorLimits
 from lowcode_faas_core.logquery.queries import LogQueries
 from lowcode_faas_core.logs import LogRouter
+from lowcode_faas_core.meter import Meter
 from lowcode_faas_core.model import Reuse
 from lowcode_faas_core.plugins import describe
 from lowcode_faas_core.rates import Rates
@@ -64,6 +65,8 @@ class Services:
     default_reuse: Reuse
     #: How what was printed is found again.
     log_queries: LogQueries
+    #: What counts all that happens.
+    meter: Meter
     #: What carries what functions print; none where nothing runs, or is captured.
     logs: LogRouter | None
     #: What starts sandboxes here; none at a dispatcher with a worker, or with another runner.
@@ -92,6 +95,8 @@ class Services:
             startup.registry.log_dialects(environ),
         )
         with contextlib.ExitStack() as opened:
+            meter = Meter(startup.registry.metrics(environ))
+            opened.callback(meter.close)
             rates = Rates(startup.admission.rate_per_token)
             authentication = _authentication(startup, rates)
             opened.callback(authentication.close)
@@ -114,6 +119,7 @@ class Services:
                     storage,
                     limits,
                     admission,
+                    meter,
                 )
                 opened.callback(invoker.close)
                 storage.check_sources_with(invoker.check_source)
@@ -121,13 +127,14 @@ class Services:
                 if executions is not None:
                     recorder = Recorder(executions, startup.executions)
                     opened.callback(recorder.close)
-                logs = _logs(startup, opened, recorder)
+                logs = _logs(startup, opened, recorder, meter)
                 found = startup.registry.runner(environ)
                 opened.callback(found.close)
+                found.report_operations_to(meter.operation)
                 if isinstance(found, Launcher):
                     launcher = found
                     caps = _caps(startup.pool.share(processes))
-                    runner: Runner = PooledRunner(launcher, caps, limits)
+                    runner: Runner = PooledRunner(launcher, caps, limits, meter)
                     opened.callback(runner.close)
                 else:
                     runner = found
@@ -138,6 +145,7 @@ class Services:
                     limits,
                     admission,
                     logs,
+                    meter,
                     recorder=recorder,
                     cache_sources=startup.backends.function_cache,
                 )
@@ -155,6 +163,7 @@ class Services:
                 rates=rates,
                 default_reuse=startup.pool.reuse,
                 log_queries=log_queries,
+                meter=meter,
                 logs=logs,
                 launcher=launcher,
                 opened=opened.pop_all(),
@@ -206,6 +215,10 @@ class Services:
         if self.following is not None:
             self.following.end()
 
+    def publish(self) -> None:
+        """Show the other processes how many sandboxes there are here; called every second."""
+        self.meter.pool(self.invoker.stats)
+
     def close(self) -> None:
         """End every run and sandbox, deliver the last log lines, release all; may be repeated."""
         self.dismiss()
@@ -226,12 +239,12 @@ def _authentication(startup: Startup, rates: Rates) -> Authentication:
 
 
 def _logs(
-    startup: Startup, opened: contextlib.ExitStack, recorder: Recorder | None
+    startup: Startup, opened: contextlib.ExitStack, recorder: Recorder | None, meter: Meter
 ) -> LogRouter | None:
     sinks = startup.registry.sinks(startup.environ)
     if not sinks and (recorder is None or not startup.backends.function_logs):
         return None
-    router = LogRouter(sinks)
+    router = LogRouter(sinks, meter)
     opened.callback(router.close)
     return router
 

@@ -25,6 +25,7 @@ from lowcode_faas_core.plugins import (
     EXECUTIONS,
     FETCHER,
     FURTHER,
+    METRICS,
     RUNNER,
     SINK,
     STORAGE,
@@ -63,6 +64,8 @@ def selections(
         wanted.append(Selection(f"{PREFIX}EXECUTIONS", EXECUTIONS, (backends.executions,)))
     if role is ProcessRole.DISPATCHER:
         wanted.append(Selection(f"{PREFIX}SOURCE_FETCHERS", FETCHER, backends.source_fetchers))
+    if backends.metrics.strip().lower() != "none":
+        wanted.append(Selection(f"{PREFIX}METRICS", METRICS, (backends.metrics,)))
     wanted.append(Selection(f"{PREFIX}PLUGINS", FURTHER, backends.plugins))
     return wanted
 

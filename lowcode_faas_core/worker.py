@@ -72,6 +72,7 @@ def create_app(environ: Mapping[str, str] = os.environ, *, processes: int = 1) -
         app.register_blueprint(blueprint)
         app.add_url_rule("/healthz", "healthz", operations.healthz)
         app.add_url_rule("/readyz", "readyz", operations.readyz)
+        app.add_url_rule("/metrics", "metrics", operations.get_metrics)
         services.startup.registry.app_created(app)
     except BaseException:
         services.close()

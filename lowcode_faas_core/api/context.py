@@ -16,6 +16,7 @@ from lowcode_faas_core.interfaces.storage import Storage
 from lowcode_faas_core.invoker import Invoker
 from lowcode_faas_core.limits import OperatorLimits
 from lowcode_faas_core.logquery.queries import LogQueries
+from lowcode_faas_core.meter import Meter
 from lowcode_faas_core.model import Reuse
 from lowcode_faas_core.names import is_request_id
 from lowcode_faas_core.readiness import Readiness
@@ -52,6 +53,10 @@ class ApiServices(Protocol):
     @property
     def following(self) -> Following | None:
         """What ran, and what is under way; ``None`` where nothing keeps it."""
+
+    @property
+    def meter(self) -> Meter:
+        """What counts."""
 
     @property
     def authentication(self) -> Authentication:

@@ -74,7 +74,11 @@ def deploy(collection_path: str | None = None) -> Response:
         env=body.env,
         checked=_check(source, language, "/source_code"),
     )
-    outcome = services().storage.deploy(FunctionRef(collection, body.name), draft)
+    ref = FunctionRef(collection, body.name)
+    outcome = services().meter.deployment(
+        lambda: services().storage.deploy(ref, draft),
+        lambda done: "created" if done.created else "unchanged",
+    )
     return json_answer(outcome.deployment, 201 if outcome.created else 200)
 
 
@@ -154,4 +158,7 @@ def rollback(name: str, collection_path: str | None = None) -> Response:
     version = version_of(query, body.version)
     if version is None:
         raise InvalidValue("this field is required", "/version")
-    return json_answer(services().storage.rollback(ref, version), 201)
+    restored = services().meter.deployment(
+        lambda: services().storage.rollback(ref, version), lambda _: "restored"
+    )
+    return json_answer(restored, 201)

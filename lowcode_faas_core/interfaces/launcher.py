@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from lowcode_faas_core.interfaces.metrics import OperationReport
 from lowcode_faas_core.model import SandboxLimits
 
 __all__ = ["End", "Isolation", "Launcher", "Sandbox", "Stream"]
@@ -136,6 +137,13 @@ class Launcher(ABC):
 
         :raises RunnerUnavailable: when it cannot be started, with what the operator can do.
         """
+
+    def report_operations_to(self, report: OperationReport) -> None:
+        """**Optional (default: nothing).** Learn whom to tell how long calls to an engine took.
+
+        Called once, before anything else. ``report`` may be called from any thread.
+        """
+        del report
 
     @abstractmethod
     def adopt_orphans(self) -> int:

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from lowcode_faas_core.interfaces.metrics import OperationReport
 from lowcode_faas_core.model import (
     Execution,
     FunctionRef,
@@ -43,6 +44,13 @@ class Runner(ABC):
         :raises RunnerUnavailable: nothing could be started; user code was not started.
         :raises UnconfirmedEnd: user code may still run 2 s after its deadline.
         """
+
+    def report_operations_to(self, report: OperationReport) -> None:
+        """**Optional (default: nothing).** Learn whom to tell how long calls to an engine took.
+
+        Called once, before anything else. ``report`` may be called from any thread.
+        """
+        del report
 
     def displace(self, ref: FunctionRef) -> bool:
         """**Optional (default: refuse).** Turn away one waiting invocation in favour of ``ref``.

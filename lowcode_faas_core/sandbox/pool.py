@@ -13,7 +13,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from lowcode_faas_core.errors import CapacityError, Draining, FaasError, RunnerUnavailable
-from lowcode_faas_core.interfaces.launcher import Launcher
+from lowcode_faas_core.interfaces.launcher import Launcher, Sandbox
+from lowcode_faas_core.meter import Meter
 from lowcode_faas_core.model import FunctionRef, SandboxLimits, StartKind
 from lowcode_faas_core.sandbox.books import Books
 from lowcode_faas_core.sandbox.instance import Bounds, Instance
@@ -40,17 +41,19 @@ class Pool:
         default_limits: SandboxLimits,
         bounds: Bounds,
         clock: Callable[[], int] = time.monotonic_ns,
+        meter: Meter | None = None,
     ) -> None:
         self._launcher = launcher
         self._caps = caps
         self._default_limits = default_limits
         self._bounds = bounds
         self._clock = clock
+        self._meter = meter or Meter()
         self._lock = threading.Lock()
         self._closed = False
         self._undertaker = Undertaker(self._buried)
         self._books = Books(caps, default_limits, clock, self._undertaker.take)
-        self._keeper = Keeper(self.tend, launcher.adopt_orphans)
+        self._keeper = Keeper(self.tend, self._reap)
 
     def lease(self, want: Want, deadline_ns: int) -> Lease:
         """Return an instance for one run; blocks while none can be had.
@@ -207,7 +210,7 @@ class Pool:
     def _start(self, want: Want, lease: Lease, deadline_ns: int, queue_ns: int) -> Lease:
         began_ns = self._clock()
         try:
-            sandbox = self._launcher.start(want.limits, deadline_ns)
+            sandbox = self._launch(want.limits, deadline_ns)
         except BaseException as error:
             with self._lock:
                 self._books.start_failed(want)
@@ -232,15 +235,27 @@ class Pool:
         instance = None
         try:
             deadline_ns = time.monotonic_ns() + STOCK_START_NS
-            instance = Instance(
-                self._launcher.start(self._default_limits, deadline_ns), self._bounds
-            )
+            instance = Instance(self._launch(self._default_limits, deadline_ns), self._bounds)
         finally:
             with self._lock:
                 self._books.refilled(instance)
                 if self._is_closed():
                     self._books.end_unused()
         return True
+
+    def _launch(self, limits: SandboxLimits, deadline_ns: int) -> Sandbox:
+        began_ns, outcome = time.monotonic_ns(), "error"
+        try:
+            sandbox = self._launcher.start(limits, deadline_ns)
+            outcome = "ok"
+        finally:
+            self._meter.operation("start_sandbox", outcome, time.monotonic_ns() - began_ns)
+        return sandbox
+
+    def _reap(self) -> int:
+        found = self._launcher.adopt_orphans()
+        self._meter.orphans_reaped(found)
+        return found
 
     def _buried(self) -> None:
         with self._lock:

@@ -10,6 +10,7 @@ from lowcode_faas_core.errors import FaasError, RunnerUnavailable
 from lowcode_faas_core.interfaces.launcher import Launcher
 from lowcode_faas_core.interfaces.runner import LogCallback, Runner, SourceReader
 from lowcode_faas_core.limits import OperatorLimits
+from lowcode_faas_core.meter import Meter
 from lowcode_faas_core.model import (
     Execution,
     FunctionRef,
@@ -39,11 +40,17 @@ _UNCHECKED: Final = SourceCheck(checked=False)
 class PooledRunner(Runner):
     """Runs invocations in the sandboxes of one launcher."""
 
-    def __init__(self, launcher: Launcher, caps: PoolCaps, limits: OperatorLimits) -> None:
+    def __init__(
+        self,
+        launcher: Launcher,
+        caps: PoolCaps,
+        limits: OperatorLimits,
+        meter: Meter | None = None,
+    ) -> None:
         self._launcher = launcher
         self._limits = limits
         bounds = Bounds(limits.settings.output_bytes, limits.settings.log_line_bytes)
-        self._pool = Pool(launcher, caps, limits.resolve(Limits()), bounds)
+        self._pool = Pool(launcher, caps, limits.resolve(Limits()), bounds, meter=meter)
         self._pool.open()
 
     def run(self, invocation: Invocation, source: SourceReader, on_log: LogCallback) -> Execution:

@@ -15,6 +15,7 @@ pytest.register_assert_rewrite(
             "executions_contract",
             "launcher_contract",
             "log_sink_contract",
+            "metrics_contract",
             "runner_contract",
             "source_fetcher_contract",
             "storage_collections",

@@ -36,10 +36,12 @@ from lowcode_faas_core.configuration import LimitSettings
 from lowcode_faas_core.following import Following
 from lowcode_faas_core.limits import OperatorLimits
 from lowcode_faas_core.logquery.queries import LogQueries
+from lowcode_faas_core.meter import Meter
 from lowcode_faas_core.model import Reuse
 from lowcode_faas_core.readiness import Readiness
 from lowcode_faas_core.services import SERVICES
 from lowcode_faas_core.testing.memory_executions import MemoryExecutionStore
+from lowcode_faas_core.testing.memory_metrics import MemoryMetrics
 from lowcode_faas_core.testing.memory_storage import MemoryStorage
 from lowcode_faas_core.testing.stub_invoker import StubCall, StubInvoker
 from tests.services.fixtures import db_s3_environ, postgres_of, s3_of
@@ -262,6 +264,7 @@ class _StubServices:
         self.limits = limits
         self.default_reuse = Reuse.WARM
         self.log_queries = LogQueries({"job": "lowcode-faas"})
+        self.meter = Meter(MemoryMetrics())
         self.authentication = Authentication(None, loopback=True)
         #: What ready() answers next; empty: ready.
         self.readiness: list[Readiness] = []
@@ -299,6 +302,7 @@ def _environ(tmp_path: Path) -> dict[str, str]:
         "LOWCODE_FAAS_FILES_KEEP_VERSIONS": "20",
         "LOWCODE_FAAS_RUNNER": "process",
         "LOWCODE_FAAS_STOCK": "0",
+        "LOWCODE_FAAS_METRICS": "prometheus",
         "LOWCODE_FAAS_FUNCTION_LOGS_SINK": "none",
         "LOWCODE_FAAS_EXECUTIONS_KEEP_IO": "true",
     }

@@ -114,6 +114,7 @@ def test_every_success_is_answered_as_described(
         "/healthz",
         "/readyz",
         "/limits",
+        "/metrics",
         "/openapi.json",
         "/docs",
     ):

@@ -6,12 +6,34 @@ import pytest
 
 from lowcode_faas_core.configuration import LimitSettings
 from lowcode_faas_core.errors import CommitUnknown, StorageFull, StorageUnavailable
+from lowcode_faas_core.meter import Meter
 from lowcode_faas_core.readiness import Readiness
 
 
 @pytest.mark.parametrize("target", ["/healthz", "/healthz?probe=1", "/readyz", "/readyz?x"])
 def test_probes_are_answered(api: Any, target: str) -> None:
     assert api.get(target).status == 200
+
+
+def test_metrics_count_what_was_invoked_and_deployed(api: Any, modules: dict[str, str]) -> None:
+    api.deploy(source=modules["echo"])
+    api.invoke()
+    api.post("/functions/absent/invoke", {}).refused(404)
+    answer = api.get("/metrics", headers={"Accept": "*/*"})
+    assert answer.status == 200
+    text = answer.body.decode()
+    if answer.headers["Content-Type"].startswith("text/plain; version="):  # Prometheus's own
+        labels = 'collection="",function="greet",status="succeeded"'
+        assert f"faas_invocations_total{{{labels}}} 1.0\n" in text
+        assert 'faas_deployments_total{outcome="created"} 1.0\n' in text
+        assert "faas_inflight_invocations 0.0\n" in text
+        assert "absent" not in text
+
+
+def test_without_a_plugin_there_are_no_metrics(stub_api: Any) -> None:
+    stub_api.services.meter = Meter()
+    problem = stub_api.get("/metrics").refused(404, "not_found")
+    assert "LOWCODE_FAAS_METRICS" in problem["detail"]
 
 
 def test_readiness_names_what_limps(stub_api: Any) -> None:

@@ -86,6 +86,8 @@ TABLE = {
 }
 #: The same views under the path of the root.
 TWINS = {"getRootEnv": "getCollectionEnv", "putRootEnv": "putCollectionEnv"}
+#: About no collection in particular: for administrators of the whole tree.
+WHOLE_TREE = {"getMetrics": ADMIN}
 #: Held by tests of its own: it lists what the caller reaches, whatever it names.
 LISTS = {"listCollections": READ, "listExecutions": READ}
 #: Held by a test of their own: whose an execution is stands in its record.
@@ -328,6 +330,21 @@ def test_an_explanation_masks_what_the_caller_does_not_reach(guarded: Guarded) -
     assert all_["HOST_root"]["value"] == "root"
 
 
+@pytest.mark.fault(27)
+@pytest.mark.parametrize("target", ["/metrics"])
+def test_what_is_about_everything_is_for_administrators_of_everything(
+    guarded: Guarded, target: str
+) -> None:
+    guarded.api.get(target).refused(401, "unauthenticated")
+    for verb in Verb:
+        for own in ("", OWN):
+            answer = guarded.api.get(target, headers=guarded.token(verb, collection=own))
+            if verb is ADMIN and not own:
+                assert answer.status == 200
+            else:
+                answer.refused(403, "forbidden")
+
+
 @pytest.mark.parametrize("target", PUBLIC)
 def test_what_is_public_asks_nobody(guarded: Guarded, target: str) -> None:
     assert guarded.api.get(target).status == 200
@@ -335,7 +352,7 @@ def test_what_is_public_asks_nobody(guarded: Guarded, target: str) -> None:
 
 
 def test_the_table_is_the_description_and_the_code(stub_api: Api, description: Any) -> None:
-    verbs = {**{name: row.verb for name, row in TABLE.items()}, **LISTS}
+    verbs = {**{name: row.verb for name, row in TABLE.items()}, **LISTS, **WHOLE_TREE}
     verbs |= {name: verb for name, (verb, _, _) in BY_ID.items()}
     verbs |= {twin: verbs[name] for twin, name in TWINS.items()}
     described = {
@@ -355,7 +372,9 @@ def test_the_table_is_the_description_and_the_code(stub_api: Api, description: A
             path = rule.rule.replace("<collection:", "{").replace("<", "{").replace(">", "}")
             operation = description.document["paths"][path][method.lower()]["operationId"]
             verb = verbs.get(operation.removesuffix("InCollection"))
-            assert scope_of(app.view_functions[rule.endpoint]) == Scope(verb), (method, path)
+            assert scope_of(app.view_functions[rule.endpoint]) == Scope(
+                verb, whole_tree=operation in WHOLE_TREE
+            ), (method, path)
 
 
 class TestForgetfulRoutes:

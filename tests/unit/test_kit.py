@@ -15,6 +15,7 @@ from lowcode_faas_core.interfaces.authenticator import Authenticator
 from lowcode_faas_core.interfaces.executions import ExecutionStore
 from lowcode_faas_core.interfaces.launcher import Launcher, Sandbox
 from lowcode_faas_core.interfaces.log_sink import LogSink
+from lowcode_faas_core.interfaces.metrics import Metrics
 from lowcode_faas_core.interfaces.runner import Runner
 from lowcode_faas_core.interfaces.source import SourceFetcher
 from lowcode_faas_core.interfaces.storage import Storage
@@ -22,6 +23,7 @@ from lowcode_faas_core.testing.authenticator_contract import AuthenticatorContra
 from lowcode_faas_core.testing.executions_contract import ExecutionStoreContract
 from lowcode_faas_core.testing.launcher_contract import LauncherContract
 from lowcode_faas_core.testing.log_sink_contract import LogSinkContract
+from lowcode_faas_core.testing.metrics_contract import MetricsContract
 from lowcode_faas_core.testing.runner_contract import RunnerContract
 from lowcode_faas_core.testing.source_fetcher_contract import SourceFetcherContract
 from lowcode_faas_core.testing.storage_contract import StorageContract
@@ -36,6 +38,7 @@ ROLES = [
     (LogSink, LogSinkContract),
     (SourceFetcher, SourceFetcherContract),
     (Authenticator, AuthenticatorContract),
+    (Metrics, MetricsContract),
 ]
 
 
@@ -108,7 +111,7 @@ def test_a_failed_check_explains_itself(tmp_path: Path) -> None:
 def test_the_stubs_need_no_pytest() -> None:
     code = (
         "import sys; sys.modules['pytest'] = None\n"
-        "from lowcode_faas_core.testing import memory_executions, memory_log_sink\n"
+        "from lowcode_faas_core.testing import memory_executions, memory_log_sink, memory_metrics\n"
         "from lowcode_faas_core.testing import memory_source, memory_storage, samples\n"
         "from lowcode_faas_core.testing import stub_invoker, stub_launcher\n"
     )

@@ -8,7 +8,9 @@ from lowcode_faas_core.testing.executions_contract import ExecutionStoreContract
 from lowcode_faas_core.testing.log_sink_contract import LogSinkContract
 from lowcode_faas_core.testing.memory_executions import MemoryExecutionStore
 from lowcode_faas_core.testing.memory_log_sink import MemoryLogSink
+from lowcode_faas_core.testing.memory_metrics import MemoryMetrics
 from lowcode_faas_core.testing.memory_source import MemorySourceFetcher
+from lowcode_faas_core.testing.metrics_contract import MetricsContract
 from lowcode_faas_core.testing.source_fetcher_contract import SourceFetcherContract
 
 
@@ -36,6 +38,12 @@ class TestMemoryExecutionStore(ExecutionStoreContract):
     @pytest.fixture
     def reopen(self, store):
         return lambda: MemoryExecutionStore(store)
+
+
+class TestMemoryMetrics(MetricsContract):
+    @pytest.fixture
+    def metrics(self):
+        return MemoryMetrics()
 
 
 class TestMemorySourceFetcher(SourceFetcherContract):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import functools
 import logging
 import os
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
@@ -19,6 +21,7 @@ from docker.errors import APIError, DockerException
 from docker.utils import kwargs_from_env
 
 from lowcode_faas_core.errors import RunnerUnavailable
+from lowcode_faas_core.interfaces.metrics import OperationReport
 from lowcode_faas_docker_runner.advisories import known
 
 __all__ = ["Absent", "Engine", "Refused", "Unreachable"]
@@ -89,6 +92,11 @@ class Engine:
         self._client: Any = None
         self._closed = False
         self.version: dict[str, Any] = {}
+        self._report: OperationReport = _tell_nobody
+
+    def report_to(self, report: OperationReport) -> None:
+        """Tell ``report`` of every call from now on, by what it was to do."""
+        self._report = report
 
     def create(self, config: dict[str, Any], name: str, limit_s: float = SLOW_S) -> str:
         """Create a container and return its id."""
@@ -211,10 +219,14 @@ class Engine:
         if limit_s <= 0:
             raise Unreachable(f"no time was left to {what}")
         before = _limit.set(limit_s)
+        began_ns, outcome = time.monotonic_ns(), "error"
         try:
             yield self._connected()
+            outcome = "ok"
         except APIError as error:
-            raise _refusal(what, error) from error
+            refusal = _refusal(what, error)
+            outcome = "absent" if isinstance(refusal, Absent) else outcome
+            raise refusal from error
         except requests.Timeout as error:
             raise Unreachable(
                 f"the Docker Engine at {self.address} did not {what} within {limit_s:.3g} s"
@@ -234,6 +246,7 @@ class Engine:
             raise Unreachable(self._unreachable(error)) from error
         finally:
             _limit.reset(before)
+            self._report(_operation(what), outcome, time.monotonic_ns() - began_ns)
 
     def _connected(self) -> Any:
         client = self._client
@@ -288,6 +301,16 @@ class Engine:
         if cause is not None:
             return f"{where}: {cause.strerror or cause}"
         return f"{where}: {' '.join(str(error).split())[:300]}"
+
+
+def _tell_nobody(_op: str, _outcome: str, _took_ns: int) -> None:
+    """Take what nobody counts."""
+
+
+@functools.cache
+def _operation(what: str) -> str:
+    """Return ``create_container`` for "create a container"."""
+    return "_".join(word for word in what.split() if word not in ("a", "an", "the"))
 
 
 def _refusal(what: str, error: APIError) -> Refused:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from lowcode_faas_core.configuration import PoolSettings
 from lowcode_faas_core.errors import CapacityError, Draining, RunnerUnavailable, UnconfirmedEnd
 from lowcode_faas_core.interfaces.launcher import End, Stream
+from lowcode_faas_core.interfaces.metrics import OperationReport
 from lowcode_faas_core.interfaces.runner import LogCallback, Runner, SourceReader
 from lowcode_faas_core.limits import OperatorLimits
 from lowcode_faas_core.model import Execution, Invocation, Phase, StartKind
@@ -115,6 +116,10 @@ class FilesRunner(Runner):
             with self._places:
                 self._runs.discard(run)
                 self._places.notify_all()
+
+    def report_operations_to(self, report: OperationReport) -> None:
+        """Have every call to the engine told."""
+        self._host.engine.report_to(report)
 
     def stats(self) -> Mapping[str, Any]:
         """Return the places under the cap, as the pool names them."""

@@ -12,6 +12,7 @@ import msgspec
 
 from lowcode_faas_core.errors import RunnerUnavailable
 from lowcode_faas_core.interfaces.launcher import Isolation, Launcher, Stream
+from lowcode_faas_core.interfaces.metrics import OperationReport
 from lowcode_faas_core.model import SandboxLimits
 from lowcode_faas_core.sandbox.channel import Channel, ChannelClosed, DeadlinePassed
 from lowcode_faas_core.sandbox.loader import bootstrap, loader_command
@@ -65,6 +66,10 @@ class DockerLauncher(Launcher):
             raise
         host.note(None)
         return sandbox
+
+    def report_operations_to(self, report: OperationReport) -> None:
+        """Have every call to the engine told."""
+        self.host.engine.report_to(report)
 
     def adopt_orphans(self) -> int:
         """Remove the containers of earlier lives and of serving processes that were killed."""
