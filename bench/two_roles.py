@@ -133,8 +133,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         try:
             services.append(Service("dispatcher", Path(folder) / "one"))
-            services.append(Service("worker", Path(folder) / "two"))
-            services.append(Service("dispatcher", Path(folder) / "two", WORKER_URL=services[1].url))
+            secret = {"WORKER_TOKEN": "secret"}
+            services.append(Service("worker", Path(folder) / "two", **secret))
+            services.append(
+                Service("dispatcher", Path(folder) / "two", WORKER_URL=services[1].url, **secret)
+            )
             alone, worker, dispatcher = services
             ways = {"in process": (alone,), "two roles": (dispatcher, worker)}
             with urllib3.PoolManager() as http:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from email.message import Message
 from typing import Any, Final
 
 import msgspec
@@ -284,7 +283,7 @@ class RemoteInvoker(Invoker):
                 f"{invocation.execution_id} may have run{self._skew(answer.headers)}"
             )
         if problem.code == CapacityError.code:
-            retry_after = answer.headers.get("Retry-After", "1")
+            retry_after = answer.headers.get("retry-after", "1")
             raise CapacityError(
                 problem.detail,
                 retry_after_s=int(retry_after) if retry_after.isdigit() else 1,
@@ -305,13 +304,13 @@ class RemoteInvoker(Invoker):
             raise RunnerUnavailable("the worker refuses our LOWCODE_FAAS_WORKER_TOKEN")
         raise WorkerLost(f"the worker answered {answer.status} {problem.code}: {problem.detail}")
 
-    def _check_version(self, headers: Message) -> None:
+    def _check_version(self, headers: Mapping[str, str]) -> None:
         if skew := self._skew(headers):
             raise WorkerSkew(skew.removeprefix("; "))
 
     @staticmethod
-    def _skew(headers: Message) -> str:
-        theirs = headers.get(VERSION_HEADER)
+    def _skew(headers: Mapping[str, str]) -> str:
+        theirs = headers.get(VERSION_HEADER.lower())
         if theirs is None or theirs == str(API_VERSION):
             return ""
         return (

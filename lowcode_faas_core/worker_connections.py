@@ -7,21 +7,25 @@ as sent, and its caller is told that it may have run: so this side gives the con
 from __future__ import annotations
 
 import contextlib
-import io
 import select
 import socket
 import ssl
 import time
 from collections import deque
 from collections.abc import Mapping
-from email.message import Message
-from http.client import HTTPException, HTTPResponse
-from typing import Any, NamedTuple, cast
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from lowcode_faas_core.waits import CONNECT_S, IDLE_S
 
 __all__ = ["Answer", "Late", "Lost", "NotSent", "WorkerConnections"]
+
+
+#: Longest head of an answer, and most that is taken from the kernel at once, in bytes.
+HEAD_BYTES: Final = 64 << 10
+RECEIVE_BYTES: Final = 64 << 10
+
+_HEAD_END: Final = b"\r\n\r\n"
 
 
 class NotSent(Exception):
@@ -37,10 +41,10 @@ class Late(Exception):
 
 
 class Answer(NamedTuple):
-    """What the worker said."""
+    """What the worker said; the names of headers are in lower case."""
 
     status: int
-    headers: Message
+    headers: Mapping[str, str]
     data: bytes
 
 
@@ -144,39 +148,6 @@ class WorkerConnections:
             raise NotSent(f"TLS: {error}") from error
 
 
-class _Until:
-    """What ``HTTPResponse`` reads from: each wait has only what is left until the deadline."""
-
-    def __init__(self, peer: socket.socket, deadline: float) -> None:
-        self._peer = peer
-        self._deadline = deadline
-
-    def makefile(self, _mode: str) -> io.BufferedReader:
-        raw = cast(io.RawIOBase, self._peer.makefile("rb", buffering=0))
-        return io.BufferedReader(_Raw(raw, self._peer, self._deadline))
-
-
-class _Raw(io.RawIOBase):
-    def __init__(self, raw: io.RawIOBase, peer: socket.socket, deadline: float) -> None:
-        self._raw = raw
-        self._peer = peer
-        self._deadline = deadline
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        self._peer.settimeout(left)
-        return cast("int | None", self._raw.readinto(buffer))
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
-
-
 def _exchange(
     peer: socket.socket, request: bytes, method: str, deadline: float
 ) -> tuple[Answer, bool]:
@@ -186,17 +157,67 @@ def _exchange(
         # Who answers early and closes may have said why: its answer is read all the same.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             peer.sendall(request)
-        response = HTTPResponse(cast(socket.socket, _Until(peer, deadline)), method=method)
-        try:
-            response.begin()
-            data = response.read()
-        finally:
-            response.close()
-        return Answer(response.status, response.headers, data), not response.will_close
+        return _answer(peer, method, deadline)
     except TimeoutError as error:
         raise Late from error
-    except (OSError, HTTPException, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise Lost(str(error) or type(error).__name__) from error
+
+
+def _answer(peer: socket.socket, method: str, deadline: float) -> tuple[Answer, bool]:
+    """Read an answer as workers and balancers give it: its length is known, or ends it.
+
+    Raises ``ValueError`` for anything else, the chunked ones of HTTP included.
+    """
+    seen = bytearray()
+    while (end := seen.find(_HEAD_END)) < 0:
+        if len(seen) > HEAD_BYTES:
+            raise ValueError("the head of the answer does not end")
+        _receive(peer, seen, deadline)
+    lines = seen[:end].decode("latin-1").split("\r\n")
+    version, _, rest = lines[0].partition(" ")
+    status = rest[:3]
+    if version not in ("HTTP/1.1", "HTTP/1.0") or not (status.isascii() and status.isdigit()):
+        raise ValueError("the answer is not HTTP")
+    headers = {}
+    for line in lines[1:]:
+        name, colon, value = line.partition(":")
+        if not colon:
+            raise ValueError("the answer has a header without a colon")
+        headers[name.lower()] = value.strip()
+    if "transfer-encoding" in headers or status[0] == "1":
+        raise ValueError("the answer is of a kind that no worker gives")
+    keep = version == "HTTP/1.1" and headers.get("connection", "").lower() != "close"
+    del seen[: end + len(_HEAD_END)]
+    if method == "HEAD" or status == "204":
+        length = 0
+    elif "content-length" in headers:
+        length = int(headers["content-length"])
+    else:
+        with contextlib.suppress(_Ended):
+            while True:
+                _receive(peer, seen, deadline)
+        length, keep = len(seen), False
+    while len(seen) < length:
+        _receive(peer, seen, deadline)
+    # What follows an answer nobody asked for belongs to nothing.
+    return Answer(int(status), headers, bytes(seen[:length])), keep and len(seen) == length
+
+
+class _Ended(ConnectionError):
+    """Raised at the end of the stream."""
+
+
+def _receive(peer: socket.socket, seen: bytearray, deadline: float) -> None:
+    """Add what comes next; each wait has only what is left until the deadline."""
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    peer.settimeout(left)
+    data = peer.recv(RECEIVE_BYTES)
+    if not data:
+        raise _Ended("the connection ended before the answer did")
+    seen += data
 
 
 def _readable(peer: socket.socket) -> bool:

@@ -333,7 +333,7 @@ def db_s3_setup(environ: Mapping[str, str], description: Description) -> Iterato
 @contextmanager
 def worker_setup(tmp_path: Path, description: Description) -> Iterator[Api]:
     """Yield a dispatcher that sends every invocation to a worker by HTTP."""
-    environ = _environ(tmp_path)
+    environ = {**_environ(tmp_path), "LOWCODE_FAAS_WORKER_TOKEN": "a-secret-of-the-roles"}
     with _closing(worker.create_app(environ)) as worker_app:
         server = make_server("127.0.0.1", 0, worker_app, threaded=True, request_handler=_Quiet)
         # The default poll is half a second, which every test would wait for at its end.

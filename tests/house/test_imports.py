@@ -24,7 +24,7 @@ ORDER = (
     "wire worker_connections remote readiness startup",
     "services doctor",
     "api",
-    "dispatcher worker",
+    "dispatcher worker_shortcut worker",
     "intake drain deadlines preflight server",
     "client",
     "cli",

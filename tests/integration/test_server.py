@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from lowcode_faas_core.wire import API_VERSION
+
 Serve = Callable[..., Any]
 Poll = Callable[..., Any]
 
@@ -88,7 +90,11 @@ class TestWorkerRole:
     def test_it_says_what_it_is(self, worker: Any) -> None:
         status, answer = worker.call("GET", "/v1/info", headers={"Authorization": "Bearer s3cret"})
         assert status == 200
-        assert (answer["name"], answer["role"], answer["api"]) == ("lowcode-faas", "worker", 1)
+        assert (answer["name"], answer["role"], answer["api"]) == (
+            "lowcode-faas",
+            "worker",
+            API_VERSION,
+        )
 
     @pytest.mark.fault(104)
     def test_a_caller_of_another_version_is_told(self, worker: Any) -> None:
