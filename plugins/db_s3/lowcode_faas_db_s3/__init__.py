@@ -1,4 +1,7 @@
-"""Storage of lowcode-faas for several machines: records in PostgreSQL, sources in S3."""
+"""Storage of lowcode-faas for several machines: records in PostgreSQL, sources in S3.
+
+And in the same database, what ran.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,15 @@ from lowcode_faas_core.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from lowcode_faas_core.interfaces.examination import Examination
+    from lowcode_faas_core.interfaces.executions import ExecutionStore
     from lowcode_faas_core.interfaces.storage import Storage
 
-__all__ = ["lowcode_faas_examination", "lowcode_faas_settings", "lowcode_faas_storage"]
+__all__ = [
+    "lowcode_faas_examination",
+    "lowcode_faas_execution_store",
+    "lowcode_faas_settings",
+    "lowcode_faas_storage",
+]
 
 
 @hookimpl
@@ -31,6 +40,16 @@ def lowcode_faas_storage(environ: Mapping[str, str]) -> Storage:
 
     postgres, s3 = read_settings(environ, PostgresSettings, S3Settings)
     return DbS3Storage.open(postgres, s3)
+
+
+@hookimpl
+def lowcode_faas_execution_store(environ: Mapping[str, str]) -> ExecutionStore:
+    """Build the store of executions; nothing is connected before its first use."""
+    from lowcode_faas_core.settings import read
+    from lowcode_faas_db_s3.executions.store import PostgresExecutions
+    from lowcode_faas_db_s3.settings import PostgresSettings
+
+    return PostgresExecutions(read(environ, PostgresSettings))
 
 
 @hookimpl

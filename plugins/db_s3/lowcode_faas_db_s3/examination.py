@@ -91,7 +91,7 @@ class BothServers(Examination):
         else:
             yield fine("PostgreSQL", f"{shown} answers and takes writes")
         yield clock("PostgreSQL", theirs, asked, answered)
-        ours = self._postgres.pool * self._processes
+        ours = (self._postgres.pool + self._postgres.executions_pool) * self._processes
         if ours * 2 > most:
             yield warning(
                 "PostgreSQL",

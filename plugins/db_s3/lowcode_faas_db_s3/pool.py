@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 import psycopg2
@@ -85,10 +85,13 @@ class Pool:
         prepare: Callable[[Any, Callable[[], None]], object],
         *,
         silence_s: float = SILENCE_S,
+        wait_s: float = WAIT_S,
+        defaults: Mapping[str, str] = DEFAULTS,
     ) -> None:
         self._silence_s = silence_s
+        self._wait_s = wait_s
         given = psycopg2.extensions.parse_dsn(dsn)
-        self._parameters: dict[str, Any] = {**DEFAULTS, **given}
+        self._parameters: dict[str, Any] = {**defaults, **given}
         self._prepare = prepare
         self._prepared = False
         self._preparing = threading.Lock()
@@ -108,8 +111,10 @@ class Pool:
         :raises StorageUnavailable: when none can be had in time.
         """
         self._check_alive()
-        if not self._places.acquire(timeout=WAIT_S):
-            raise StorageUnavailable(f"all connections to PostgreSQL were busy for {WAIT_S:.0f} s")
+        if not self._places.acquire(timeout=self._wait_s):
+            raise StorageUnavailable(
+                f"all connections to PostgreSQL were busy for {self._wait_s:.0f} s"
+            )
         try:
             connection = self._take()
             self._watch_over(connection, self._silence_s if silence_s is None else silence_s)
@@ -181,7 +186,7 @@ class Pool:
     def _prepare_once(self, connection: Any) -> None:
         if self._prepared:
             return
-        if not self._preparing.acquire(timeout=WAIT_S):
+        if not self._preparing.acquire(timeout=self._wait_s):
             raise StorageUnavailable(
                 "PostgreSQL: the schema is being looked at, or brought up to date"
             )

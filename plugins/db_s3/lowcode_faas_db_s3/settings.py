@@ -63,6 +63,12 @@ class PostgresSettings:
         "4",
         "Connections of each serving process at most; who finds all busy waits up to 2 s.",
     )
+    executions_pool: int = setting(
+        "POSTGRES_EXECUTIONS_POOL",
+        integer(1, 1000),
+        "2",
+        "Connections of each serving process for execution records, beside the others.",
+    )
 
     def require(self) -> None:
         """Raise what a start is refused with when no database is named.
