@@ -73,7 +73,8 @@ dist: $(VENV)/.run  ## Wheels of everything into dist/, for images and machines 
 
 images: dist  ## Build the container images of both roles; BASE names their Python
 	@for role in dispatcher worker; do \
-		docker build --build-arg BASE=$(BASE) --target $$role --tag lowcode-faas-$$role . || exit 1; done
+		docker build --build-arg BASE=$(BASE) --build-arg PIP_INDEX_URL \
+			--target $$role --tag lowcode-faas-$$role . || exit 1; done
 
 clean:  ## Remove the virtual environment and caches; keeps data/
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

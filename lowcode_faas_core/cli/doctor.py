@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections import Counter
 
@@ -33,6 +34,8 @@ def doctor(as_json: bool, strict: bool, role: str) -> None:
     Run it as the service's user, with its environment. Exit code 0: nothing fails; 1: something
     does; 2: the environment cannot be used at all.
     """
+    # What a backend would warn of in the service's log is a finding here.
+    logging.basicConfig(handlers=[logging.NullHandler()])
     startup = Startup.read(dict(os.environ), ProcessRole(role))
     found: list[Finding] = []
     for finding in examine(startup):

@@ -11,9 +11,10 @@ import docker
 import pytest
 
 from tests.docker.conftest import engine, image_of, instance
+from tests.services.fixtures import db_s3_environ, postgres_of, s3_of
 from tests.shipping import base
 
-__all__ = ["engine", "image_of", "instance"]
+__all__ = ["db_s3_environ", "engine", "image_of", "instance", "postgres_of", "s3_of"]
 
 ROOT = Path(__file__).resolve().parents[2]
 
