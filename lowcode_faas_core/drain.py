@@ -19,6 +19,7 @@ from lowcode_faas_core.configuration import ServerSettings
 from lowcode_faas_core.intake import IntakeWorker
 from lowcode_faas_core.shared_counts import OFFERED, SharedCounts
 from lowcode_faas_core.shared_map import SharedRow
+from lowcode_faas_core.successors import Successors
 
 __all__ = ["CLOSING_S", "SERVICES", "FaasWorker", "graceful_timeout_s"]
 
@@ -26,6 +27,10 @@ __all__ = ["CLOSING_S", "SERVICES", "FaasWorker", "graceful_timeout_s"]
 SERVICES: Final = "lowcode_faas_services"
 #: As gunicorn writes its lines, with the module where gunicorn has nothing.
 LOG_FORMAT: Final = "%(asctime)s [%(process)d] [%(levelname)s] %(name)s: %(message)s"
+#: Longest wait of a process that a reload ends for its successors to serve, and the time between
+#: two looks at them, in seconds.
+SUCCESSION_S: Final = 30.0
+SUCCESSION_LOOK_S: Final = 0.05
 #: Shortest time between two looks at the pool for the other processes, in seconds.
 PUBLISH_S: Final = 1.0
 #: Seconds in which cancelled runs are answered: an end may take 2 s to be confirmed.
@@ -56,6 +61,10 @@ class FaasWorker(IntakeWorker):
     row: int | None = None
     shared: SharedRow | None = None
     counts: SharedCounts | None = None
+    #: Who else began to serve; the same for all processes of a master.
+    successors: Successors | None = None
+    #: How many must have begun before this process, which a reload ends, accepts no more.
+    succeeded_at: int | None = None
     #: When the other processes were last shown how many sandboxes there are here.
     published_at = -PUBLISH_S
     #: New invocations are refused, and the process ends when the last one is done.
@@ -102,6 +111,12 @@ class FaasWorker(IntakeWorker):
             except ValueError as error:  # a reload of a release whose rows look different
                 self.log.warning("this worker counts for itself alone: %s", error)
 
+    def run(self) -> None:
+        """Say that this process serves, and do."""
+        if self.successors is not None:
+            self.successors.note()
+        super().run()
+
     def handle_exit(self, sig: int, frame: Any) -> None:
         """Have the main loop begin the drain: a signal may come in the middle of anything."""
         if not hasattr(self, "wsgi"):
@@ -121,13 +136,20 @@ class FaasWorker(IntakeWorker):
         self.phases.extend([(last, cancel.start), (last + ANSWER_S, self.leave)])
         self.end = last + ANSWER_S + LINGER_S
         if reload:
-            services.dismiss()
-            self.leave()  # others serve already, over the same listeners
+            self.await_successors()
             return
         services.draining = True
         # Each answer now ends its connection: the client's next one goes elsewhere, or is refused.
         self.cfg.set("keepalive", 0)
         self.phases.appendleft((now + server.drain_notice_s, self.refuse))
+
+    def await_successors(self) -> None:
+        """Go on serving until the new processes do: nobody else accepts while they import."""
+        if self.successors is None:
+            self.leave()
+            return
+        self.succeeded_at = self.successors.count() + self.cfg.workers
+        self.phases.appendleft((time.monotonic() + SUCCESSION_S, self.leave))
 
     def refuse(self) -> None:
         """Refuse new invocations; the process leaves when the last one is done."""
@@ -139,6 +161,7 @@ class FaasWorker(IntakeWorker):
     def leave(self) -> None:
         """Accept no more, and end when every connection is done, or time is up."""
         if self.alive:
+            self.wsgi.extensions[SERVICES].dismiss()
             self.alive = False
             self.cfg.set("graceful_timeout", math.ceil(max(LINGER_S, self.end - time.monotonic())))
 
@@ -146,9 +169,14 @@ class FaasWorker(IntakeWorker):
         """Dispatch events, and do what the drain has due."""
         if self.phases:
             timeout = max(0.0, min(timeout, self.phases[0][0] - time.monotonic()))
+        if self.succeeded_at is not None and self.alive:
+            timeout = min(timeout, SUCCESSION_LOOK_S)
         super().wait_for_and_dispatch_events(timeout)
         while self.phases and self.phases[0][0] <= time.monotonic():
             self.phases.popleft()[1]()
+        others = self.successors
+        if others and self.succeeded_at is not None and others.count() >= self.succeeded_at:
+            self.leave()
         if self.refusing and not self.invocations and not self.held:
             self.leave()
 

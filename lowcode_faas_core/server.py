@@ -31,6 +31,7 @@ from lowcode_faas_core.settings import PREFIX, read_settings
 from lowcode_faas_core.shared_counts import SharedCounts
 from lowcode_faas_core.shared_map import SharedMap
 from lowcode_faas_core.startup import ProcessRole, Startup, address, check_exposure, first_token
+from lowcode_faas_core.successors import Successors
 from lowcode_faas_core.turns import invocation_threads, seats_of
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ LAST_WORDS_S = 1.0
 SHARED: Final = "lowcode_faas_shared"
 #: The same for what is only ever added to.
 COUNTS: Final = "lowcode_faas_counts"
+#: The same for how many of them began to serve.
+SUCCESSORS: Final = "lowcode_faas_successors"
 #: Rows for each configured worker, and at least: reloads leave draining workers beside new ones.
 ROWS_PER_WORKER: Final = 4
 MIN_ROWS: Final = 64
@@ -58,7 +61,9 @@ def assign_row(server: Any, worker: Any) -> None:
         rows = SharedMap(most, cells_of_seats(seats_of(server.cfg.threads)) + CELLS_OF_RATES)
         setattr(server, SHARED, rows)
         setattr(server, COUNTS, SharedCounts(most))
+        setattr(server, SUCCESSORS, Successors())
     worker.counts = getattr(server, COUNTS)
+    worker.successors = getattr(server, SUCCESSORS)
     worker.row = rows.assign()
     if worker.row is None:
         server.log.warning("more workers than rows: one of them counts for itself alone")

@@ -25,7 +25,7 @@ ORDER = (
     "services doctor",
     "api",
     "dispatcher worker_shortcut worker",
-    "intake drain deadlines preflight server",
+    "successors intake drain deadlines preflight server",
     "client",
     "cli",
 )

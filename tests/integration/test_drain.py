@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -97,6 +98,30 @@ def test_a_dispatcher_that_ends_gives_up_what_a_worker_runs_and_says_so(
     assert dispatcher.process.wait(10) == 0
     poll("it is finished", lambda: "nap ends" in worker.text())
     assert worker.text().count("nap begins") == 1
+
+
+def test_a_reload_waits_for_those_who_come(serve: Serve, poll: Poll) -> None:
+    # Given new processes that take their time until they serve
+    service = serve(WORKERS="2")
+    service.deploy("nap", NAP)
+    old = set(service.gunicorn_workers())
+    service.process.send_signal(signal.SIGHUP)
+    poll("new ones are there", lambda: len(set(service.gunicorn_workers()) - old) == 2)
+    new = set(service.gunicorn_workers()) - old
+    for seen in new:
+        os.kill(seen.pid, signal.SIGSTOP)
+    # Then the old ones go on accepting meanwhile
+    end = time.monotonic() + 2
+    while time.monotonic() < end:
+        assert invoke(service.url).status == 200
+        assert service.ready()
+        assert all(seen.lives() for seen in old)
+    # And go when the new ones serve
+    for seen in new:
+        os.kill(seen.pid, signal.SIGCONT)
+    poll("the old ones are gone", lambda: not [seen for seen in old if seen.lives()], 20)
+    assert invoke(service.url).status == 200
+    assert set(service.gunicorn_workers()) == new
 
 
 def test_a_reload_is_never_red_and_loses_no_request(serve: Serve, poll: Poll) -> None:
