@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 COMMAND = str(Path(sys.executable).with_name("lowcode-faas"))
@@ -39,8 +41,28 @@ def test_an_environment_that_cannot_be_used_exits_with_2(doctor):
 
 
 def test_it_changes_nothing(doctor, tmp_path):
-    doctor()
+    assert "not there yet" in doctor().texts("ok", "executions")
     assert not (tmp_path / "data").exists()
+    (tmp_path / "data").mkdir(mode=0o700)
+    doctor()
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+def test_executions_of_a_later_release_are_a_failure(doctor, tmp_path):
+    folder = tmp_path / "data" / "executions"
+    folder.mkdir(mode=0o700, parents=True)
+    with closing(sqlite3.connect(folder / "executions.sqlite")) as database:
+        database.execute("CREATE TABLE later (id INTEGER)")
+        database.execute("PRAGMA user_version = 99")
+    assert "has schema 99" in doctor().texts("failure", "executions")
+    assert not doctor(EXECUTIONS="none").texts("failure", "executions")
+    (folder / "executions.sqlite").write_bytes(b"no database at all")
+    assert "not a database" in doctor().texts("failure", "executions")
+
+
+def test_a_history_of_one_version_is_a_warning(doctor):
+    assert "no rollback" in doctor().texts("warning", "storage")
+    assert not doctor(FILES_KEEP_VERSIONS="20").texts("warning", "storage")
 
 
 def test_odd_variables_are_named(doctor):

@@ -11,10 +11,16 @@ from typing import TYPE_CHECKING, Any
 from lowcode_faas_core.hookspecs import hookimpl
 
 if TYPE_CHECKING:
+    from lowcode_faas_core.interfaces.examination import Examination
     from lowcode_faas_core.interfaces.executions import ExecutionStore
     from lowcode_faas_core.interfaces.storage import Storage
 
-__all__ = ["lowcode_faas_execution_store", "lowcode_faas_settings", "lowcode_faas_storage"]
+__all__ = [
+    "lowcode_faas_examination",
+    "lowcode_faas_execution_store",
+    "lowcode_faas_settings",
+    "lowcode_faas_storage",
+]
 
 
 @hookimpl
@@ -50,3 +56,20 @@ def lowcode_faas_execution_store(environ: Mapping[str, str]) -> ExecutionStore:
     from lowcode_faas_files.settings import FilesSettings
 
     return SqliteExecutions(read(environ, FilesSettings).data_dir)
+
+
+@hookimpl
+def lowcode_faas_examination(environ: Mapping[str, str]) -> Examination:
+    """Build what ``lowcode-faas doctor`` looks at."""
+    from lowcode_faas_core.catalogue import fold
+    from lowcode_faas_core.configuration import BackendSettings
+    from lowcode_faas_core.settings import read_settings
+    from lowcode_faas_files.examination import LookAtFiles
+    from lowcode_faas_files.settings import FilesSettings
+
+    own, backends = read_settings(environ, FilesSettings, BackendSettings)
+    return LookAtFiles(
+        own,
+        storage=fold(backends.storage) == "files",
+        executions=fold(backends.executions or backends.storage) == "files",
+    )

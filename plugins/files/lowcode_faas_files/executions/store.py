@@ -51,9 +51,14 @@ _Row = tuple[int, int, str, str]
 class SqliteExecutions(ExecutionStore):
     """Keeps executions below the data folder; the README says how."""
 
+    @staticmethod
+    def place(data_dir: Path) -> Path:
+        """Return where the database of a data folder is."""
+        return data_dir / "executions" / "executions.sqlite"
+
     def __init__(self, data_dir: Path) -> None:
         folder = data_dir / "executions"
-        self._database = Database(folder / "executions.sqlite")
+        self._database = Database(self.place(data_dir))
         self._owners = Owners(folder / "owners")
         self._upkeep = Upkeep(self._database, self._owners)
 
