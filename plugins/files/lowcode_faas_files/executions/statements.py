@@ -1,7 +1,7 @@
 """The statements, apart from who runs them, so that the tests explain the very text that runs.
 
-A batch is one statement over a JSON array: each step of a statement gives the interpreter's lock
-away and waits for it again, which on a busy process takes longer than the writing.
+A batch is a few statements, over rows of values or a JSON array: each step of a statement gives the
+interpreter's lock away and waits for it again, which on a busy process takes longer than the writing.
 """
 
 from __future__ import annotations
@@ -24,13 +24,16 @@ __all__ = [
     "LINE_BITS",
     "LOSE",
     "OLDEST",
-    "RECORDS",
     "RUNNING_OWNERS",
     "SOURCES",
+    "SOURCE_IDS",
     "STATS",
+    "TOGETHER",
     "branches",
     "fields_of",
     "microseconds",
+    "records",
+    "source_of",
     "sources_of",
 ]
 
@@ -57,32 +60,39 @@ _COLUMNS: Final = (
     "has_error",
     "document",
 )
-_FIRST: Final = 3  # after the three of the source
-_GIVEN: Final = ", ".join(f"j.value ->> {n + _FIRST}" for n in range(len(_COLUMNS)))
 _NAMES: Final = ", ".join(_COLUMNS)
+_ROW: Final = f"(?{', ?' * len(_COLUMNS)})"
 
-#: Parameter: a JSON array of :func:`fields_of`.
+#: Parameter: a JSON array of sources. Makes those that are not there.
 SOURCES: Final = """
 INSERT OR IGNORE INTO sources (collection_path, function_name, deployment_id)
-SELECT DISTINCT j.value ->> 0, j.value ->> 1, j.value ->> 2 FROM json_each(?) j"""
+SELECT j.value ->> 0, j.value ->> 1, j.value ->> 2 FROM json_each(?) j"""
 
-_INSERT: Final = f"""
-INSERT INTO executions (source_id, {_NAMES})
-SELECT s.id, {_GIVEN}
-FROM json_each(?) j
+#: Parameter: the same. One row: a JSON array of [place in the given array, source's id].
+SOURCE_IDS: Final = """
+SELECT json_group_array(json_array(j.key, s.id)) FROM json_each(?) j
 CROSS JOIN sources s ON s.collection_path = j.value ->> 0
-    AND s.function_name = j.value ->> 1 AND s.deployment_id = j.value ->> 2
-WHERE true"""
+    AND s.function_name = j.value ->> 1 AND s.deployment_id = j.value ->> 2"""
 
-#: Parameter: the same. Taken ids make no row.
-BEGIN: Final = f"{_INSERT} ON CONFLICT (execution_id) DO NOTHING"
+#: Parameters: a source's id and :func:`fields_of`. A taken id makes no row.
+BEGIN: Final = f"INSERT INTO executions (source_id, {_NAMES}) VALUES {_ROW} ON CONFLICT DO NOTHING"
 
-#: Parameter: the same.
-RECORDS: Final = f"""{_INSERT}
+#: Records of one statement: few enough for its parameters, whose number SQLite limits.
+TOGETHER: Final = 100
+
+
+def records(count: int) -> str:
+    """Return the statement that keeps so many; parameters as for ``BEGIN``, one after the other.
+
+    Rows of values take half the time of rows out of a JSON array.
+    """
+    return f"""
+INSERT INTO executions (source_id, {_NAMES}) VALUES {", ".join([_ROW] * count)}
 ON CONFLICT (execution_id) DO UPDATE SET source_id = excluded.source_id,
     {", ".join(f"{name} = excluded.{name}" for name in _COLUMNS[1:])}
 WHERE executions.status = 'running' AND excluded.status <> 'running'
     OR executions.status = 'lost' AND excluded.status IN ({_VERDICTS})"""
+
 
 #: Parameter: a JSON array of [execution id, document].
 EXCHANGES: Final = """
@@ -166,13 +176,15 @@ def microseconds(moment: str) -> int:
     return (datetime.fromisoformat(moment) - _EPOCH) // _MICROSECOND
 
 
+def source_of(record: Record) -> tuple[str, str, str]:
+    """Return the source of a record."""
+    return record.collection_path, record.function_name, record.deployment_id
+
+
 def fields_of(record: Record, owner: str | None, document: str) -> tuple[Any, ...]:
-    """Return what the statements take of a record: its source, then the columns."""
+    """Return the columns of a record, but for its source."""
     timings, usage = record.timings_ms, record.usage
     return (
-        record.collection_path,
-        record.function_name,
-        record.deployment_id,
         record.execution_id,
         None if record.run_id == record.execution_id else record.run_id,
         microseconds(record.started_at),

@@ -63,10 +63,10 @@ class SqliteExecutions(ExecutionStore):
         self._upkeep = Upkeep(self._database, self._owners)
 
     def begin(self, record: Record) -> None:
-        fields = _encode([_fields(record, self._owners.own())]).decode()
+        fields = _fields(record, self._owners.own())
         with self._database.writing() as connection:
-            connection.execute(statements.SOURCES, (fields,))
-            if connection.execute(statements.BEGIN, (fields,)).rowcount == 0:
+            [source] = _sources(connection, [record])
+            if connection.execute(statements.BEGIN, (source, *fields)).rowcount == 0:
                 raise ExecutionIdTaken(f"there is an execution {record.execution_id}")
 
     def withdraw(self, execution_id: str) -> None:
@@ -81,10 +81,14 @@ class SqliteExecutions(ExecutionStore):
         if any(record.status is RecordStatus.RUNNING for record in records):
             owner = self._owners.own()
         with self._database.writing(upkeep=True) as connection:
-            if records:
-                fields = _encode([_fields(record, owner) for record in records]).decode()
-                connection.execute(statements.SOURCES, (fields,))
-                connection.execute(statements.RECORDS, (fields,))
+            sources = _sources(connection, records)
+            for start in range(0, len(records), statements.TOGETHER):
+                some = records[start : start + statements.TOGETHER]
+                given: list[Any] = []
+                for source, record in zip(sources[start:], some, strict=False):
+                    given.append(source)
+                    given += _fields(record, owner)
+                connection.execute(statements.records(len(some)), given)
             exchanges = [
                 (
                     each.execution_id,
@@ -96,12 +100,12 @@ class SqliteExecutions(ExecutionStore):
             if exchanges:
                 connection.execute(statements.EXCHANGES, (_text(exchanges),))
             if lines:
-                given = [
+                rows = [
                     (line.execution_id, line.seq, _text(line))
                     for line in lines
                     if line.seq < 1 << statements.LINE_BITS
                 ]
-                connection.execute(statements.LINES, (_text(given),))
+                connection.execute(statements.LINES, (_text(rows),))
 
     def execution(self, execution_id: str) -> Record:
         with self._database.reading() as connection:
@@ -192,6 +196,19 @@ class SqliteExecutions(ExecutionStore):
         self._upkeep.close()
         self._database.close()
         self._owners.close()
+
+
+def _sources(connection: sqlite3.Connection, records: Sequence[Record]) -> list[int]:
+    """Return the id of each record's source, in the transaction that uses it."""
+    wanted = [statements.source_of(record) for record in records]
+    if not wanted:
+        return []
+    distinct = list(dict.fromkeys(wanted))
+    given = (_text(distinct),)
+    connection.execute(statements.SOURCES, given)
+    [(found,)] = connection.execute(statements.SOURCE_IDS, given)
+    ids = {distinct[place]: source for place, source in _rows(found)}
+    return [ids[each] for each in wanted]
 
 
 def _fields(record: Record, owner: str | None) -> tuple[Any, ...]:
