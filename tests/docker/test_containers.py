@@ -78,7 +78,7 @@ def test_inspect_shows_every_hardening_and_no_env(serve, engine, instance, poll,
         assert host["LogConfig"]["Type"] == "none"
         assert (shown["Mounts"], config["StdinOnce"]) == ([], False)
     else:
-        assert host["LogConfig"]["Config"] == {"max-size": "4m", "max-file": "2"}
+        assert host["LogConfig"]["Config"] == {"max-size": str(8 << 20), "max-file": "2"}
         assert [m["Destination"] for m in shown["Mounts"]] == ["/lowcode-faas"]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from lowcode_faas_core.configuration import PoolSettings
-from lowcode_faas_core.errors import CapacityError, Draining, RunnerUnavailable, UnconfirmedEnd
+from lowcode_faas_core.errors import Draining, RunnerUnavailable, UnconfirmedEnd
 from lowcode_faas_core.interfaces.launcher import End, Stream
 from lowcode_faas_core.interfaces.metrics import OperationReport
 from lowcode_faas_core.interfaces.runner import LogCallback, Runner, SourceReader
@@ -32,6 +32,7 @@ from lowcode_faas_docker_runner.ending import Ending
 from lowcode_faas_docker_runner.engine import Unreachable
 from lowcode_faas_docker_runner.host import DockerHost, NetworkGone, left
 from lowcode_faas_docker_runner.loglines import LogStream
+from lowcode_faas_docker_runner.places import Places
 from lowcode_faas_docker_runner.workspace import (
     Answer,
     BadOutput,
@@ -93,29 +94,24 @@ class FilesRunner(Runner):
         self._host = host
         self._limits = limits
         self._kept_log_bytes = max(LEAST_LOG_BYTES, LOG_OVERHEAD * limits.settings.log_run_bytes)
-        self._queue_size = pool.queue
-        self._queue_ns = pool.queue_timeout_ms * 1_000_000
-        self._free = self._cap = pool.max_instances
-        self._waiting = 0
-        self._places = threading.Condition()
+        self._places = Places(pool)
         self._runs: set[_Run] = set()
-        self._closed = False
+        self._ended = threading.Condition()
 
     def run(self, invocation: Invocation, source: SourceReader, on_log: LogCallback) -> Execution:
         """Wait for a place, then run it in a container of its own."""
         queued_ns = time.monotonic_ns()
-        self._take_place(invocation.deadline_ns)
         # Given back once the container's end is certain: until then it counts under the cap.
-        place = _Once(self._give_place)
+        give_place = self._places.take(invocation.deadline_ns)
         run = _Run()
-        with self._places:
+        with self._ended:
             self._runs.add(run)
         try:
-            return self._run(run, invocation, source, on_log, queued_ns, place)
+            return self._run(run, invocation, source, on_log, queued_ns, give_place)
         finally:
-            with self._places:
+            with self._ended:
                 self._runs.discard(run)
-                self._places.notify_all()
+                self._ended.notify_all()
 
     def report_operations_to(self, report: OperationReport) -> None:
         """Have every call to the engine told."""
@@ -123,18 +119,17 @@ class FilesRunner(Runner):
 
     def stats(self) -> Mapping[str, Any]:
         """Return the places under the cap, as the pool names them."""
-        with self._places:
-            leased = len(self._runs)
-            return {
-                "cap": self._cap,
-                "leased": leased,
-                "idle": 0,
-                "stock": 0,
-                "starting": 0,
-                "ending": max(0, self._cap - self._free - leased),
-                "waiting": self._waiting,
-                "functions": {},
-            }
+        places, leased = self._places, len(self._runs)
+        return {
+            "cap": places.cap,
+            "leased": leased,
+            "idle": 0,
+            "stock": 0,
+            "starting": 0,
+            "ending": max(0, places.cap - places.free - leased),
+            "waiting": places.waiting,
+            "functions": {},
+        }
 
     def check(self) -> None:
         """Ask the engine, and for the image."""
@@ -142,48 +137,18 @@ class FilesRunner(Runner):
 
     def close(self, *, drain_deadline_ns: int = 0) -> None:
         """Let what runs finish until the deadline, cancel the rest, and drop the connections."""
-        with self._places:
-            self._closed = True
-            self._places.notify_all()
+        self._places.close()
+        with self._ended:
             while self._runs and (left_ns := drain_deadline_ns - time.monotonic_ns()) > 0:
-                self._places.wait(left_ns / 1e9)
+                self._ended.wait(left_ns / 1e9)
             remaining = list(self._runs)
         for run in remaining:
             run.end(Cause.CANCELLED)
         deadline = time.monotonic() + CLOSE_S
-        with self._places:
+        with self._ended:
             while self._runs and (left_s := deadline - time.monotonic()) > 0:
-                self._places.wait(left_s)
+                self._ended.wait(left_s)
         self._host.close()
-
-    def _take_place(self, deadline_ns: int) -> None:
-        began_ns = time.monotonic_ns()
-        last_ns = min(deadline_ns, began_ns + self._queue_ns)
-        with self._places:
-            if self._closed:
-                raise Draining("the service is shutting down")
-            if not self._free and self._waiting >= self._queue_size:
-                raise CapacityError(f"{self._waiting} invocations are waiting already")
-            self._waiting += 1
-            try:
-                while not self._free:
-                    left_ns = last_ns - time.monotonic_ns()
-                    if left_ns <= 0:
-                        waited = (time.monotonic_ns() - began_ns) // 1_000_000
-                        raise CapacityError(
-                            f"no sandbox came free within {waited} ms", phase="queue"
-                        )
-                    self._places.wait(left_ns / 1e9)
-                    if self._closed:
-                        raise Draining("the service is shutting down")
-            finally:
-                self._waiting -= 1
-            self._free -= 1
-
-    def _give_place(self) -> None:
-        with self._places:
-            self._free += 1
-            self._places.notify_all()
 
     def _run(
         self,
@@ -192,21 +157,21 @@ class FilesRunner(Runner):
         source: SourceReader,
         on_log: LogCallback,
         queued_ns: int,
-        place: _Once,
+        give_place: Callable[[], None],
     ) -> Execution:
         host, deadline_ns = self._host, invocation.deadline_ns
         begun_ns = time.monotonic_ns()
         try:
             container, image = self._prepare(invocation, source)
         except BaseException:
-            place.do()
+            give_place()
             raise
 
         # The output is copied out first: only what nobody reads any more is removed.
         is_read = threading.Event()
 
         def over() -> None:
-            place.do()
+            give_place()
             if is_read.is_set():
                 host.remove(container)
 
@@ -394,22 +359,6 @@ class FilesRunner(Runner):
                 phase="run",
             )
         return end
-
-
-class _Once:
-    """Does something the first time it is told to."""
-
-    def __init__(self, action: Callable[[], None]) -> None:
-        self._action = action
-        self._lock = threading.Lock()
-        self._done = False
-
-    def do(self) -> None:
-        with self._lock:
-            if self._done:
-                return
-            self._done = True
-        self._action()
 
 
 def _judge(answer: Answer, phase: Phase) -> Verdict:
