@@ -205,7 +205,7 @@ class BackendSettings:
         "Plugin that keeps execution records, or none; empty: that of STORAGE, if it can.",
     )
     source_fetchers: tuple[str, ...] = setting(
-        "SOURCE_FETCHERS", name_list, "none", "Plugins that fetch sources by URL, or none."
+        "SOURCE_FETCHERS", name_list, "http", "Plugins that fetch sources by URL, or none."
     )
     source_timeout_s: float = setting(
         "SOURCE_TIMEOUT_S", decimal(0.1, 600), "30", "Seconds a whole fetch of a source may take."

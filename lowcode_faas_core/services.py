@@ -14,10 +14,12 @@ from lowcode_faas_core.admission import Admission
 from lowcode_faas_core.authentication import Authentication, TokenAuthenticator
 from lowcode_faas_core.configuration import PoolSettings, is_loopback
 from lowcode_faas_core.errors import FaasError
+from lowcode_faas_core.fetching import SourceFetching
 from lowcode_faas_core.following import Following
 from lowcode_faas_core.interfaces.executions import ExecutionStore
 from lowcode_faas_core.interfaces.launcher import Launcher
 from lowcode_faas_core.interfaces.runner import Runner
+from lowcode_faas_core.interfaces.source import FetchLimits
 from lowcode_faas_core.interfaces.storage import SourceChecker, Storage
 from lowcode_faas_core.invoker import CHECK_NS, Invoker, LocalInvoker
 from lowcode_faas_core.limits import OperatorLimits
@@ -58,6 +60,8 @@ class Services:
     recorder: Recorder | None
     invoker: Invoker
     limits: OperatorLimits
+    #: How sources are fetched that callers name by a URL.
+    fetching: SourceFetching
     #: What takes invocations in.
     admission: Admission
     #: How often callers may call.
@@ -105,6 +109,7 @@ class Services:
             executions = startup.registry.executions(environ)
             if executions is not None:
                 opened.callback(executions.close)
+            fetching = _fetching(startup, limits, admission, opened)
             following: Following | None = None
             if executions is not None and role is ProcessRole.DISPATCHER:
                 following = Following(executions, admission)
@@ -159,6 +164,7 @@ class Services:
                 recorder=recorder,
                 invoker=invoker,
                 limits=limits,
+                fetching=fetching,
                 admission=admission,
                 rates=rates,
                 default_reuse=startup.pool.reuse,
@@ -236,6 +242,16 @@ def _authentication(startup: Startup, rates: Rates) -> Authentication:
         loopback=is_loopback(host),
         rates=rates,
     )
+
+
+def _fetching(
+    startup: Startup, limits: OperatorLimits, admission: Admission, opened: contextlib.ExitStack
+) -> SourceFetching:
+    fetchers = startup.registry.fetchers(startup.environ)
+    for each in fetchers:
+        opened.callback(each.close)
+    bounds = FetchLimits(limits.settings.source_bytes, startup.backends.source_timeout_s)
+    return SourceFetching(fetchers, bounds, admission)
 
 
 def _logs(

@@ -7,6 +7,7 @@ from flask import Flask, Response
 from lowcode_faas_core.api import (
     authorisation,
     collections,
+    deployments,
     description,
     environments,
     executions,
@@ -43,6 +44,7 @@ def create_api(services: ApiServices) -> Flask:
     for module in (
         collections,
         functions,
+        deployments,
         environments,
         invoke,
         executions,

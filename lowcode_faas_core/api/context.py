@@ -10,6 +10,7 @@ from flask import request as flask_request
 
 from lowcode_faas_core.authentication import Authentication
 from lowcode_faas_core.callers import ANYONE, PUBLIC, Caller, Scope
+from lowcode_faas_core.fetching import SourceFetching
 from lowcode_faas_core.following import Following
 from lowcode_faas_core.ids import new_id
 from lowcode_faas_core.interfaces.storage import Storage
@@ -37,6 +38,10 @@ class ApiServices(Protocol):
     @property
     def invoker(self) -> Invoker:
         """What runs them."""
+
+    @property
+    def fetching(self) -> SourceFetching:
+        """How sources are fetched that callers name by a URL."""
 
     @property
     def limits(self) -> OperatorLimits:

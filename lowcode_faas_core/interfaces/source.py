@@ -39,8 +39,12 @@ class SourceFetcher(ABC):
     def fetch(self, url: str, limits: FetchLimits, etag: str | None = None) -> FetchedSource | None:
         """**Required.** Return the source, or ``None`` when it still is what ``etag`` named.
 
-        :raises InvalidValue: when the URL is not one it may fetch, or what is there is no source.
-        :raises PlatformError: when the other side failed.
+        Whether it is a module is for the caller to find out, and what ``etag`` is for the server.
+        Nothing a message says may tell what is behind a URL that is refused.
+
+        :raises SourceBlocked: when the URL is not one it may fetch.
+        :raises SourceInvalid: when what is there cannot be a source.
+        :raises SourceUnavailable: when the other side failed.
         """
 
     @abstractmethod

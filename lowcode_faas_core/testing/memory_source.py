@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import ClassVar
 
-from lowcode_faas_core.errors import InvalidValue, PlatformError
+from lowcode_faas_core.errors import SourceBlocked, SourceInvalid, SourceUnavailable
 from lowcode_faas_core.interfaces.source import FetchedSource, FetchLimits, SourceFetcher
 
 __all__ = ["MemorySourceFetcher"]
@@ -23,13 +23,13 @@ class MemorySourceFetcher(SourceFetcher):
         """Return what is kept under ``url``."""
         scheme, colon, _ = url.partition(":")
         if not colon or scheme not in self.schemes:
-            raise InvalidValue("the URL must begin with memory:", "/source_url")
+            raise SourceBlocked("the URL must begin with memory:", "/source_url")
         try:
             source = self.sources[url]
         except KeyError:
-            raise PlatformError("there is nothing behind the URL") from None
+            raise SourceUnavailable("there is nothing behind the URL") from None
         if len(source) > limits.max_bytes:
-            raise InvalidValue(f"the source has more than {limits.max_bytes} bytes", "/source_url")
+            raise SourceInvalid(f"the source has more than {limits.max_bytes} bytes", "/source_url")
         sha256 = hashlib.sha256(source).hexdigest()
         return None if etag == sha256 else FetchedSource(source, sha256, sha256)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from lowcode_faas_core.errors import FaasError, InvalidValue, PlatformError
+from lowcode_faas_core.errors import SourceBlocked, SourceInvalid, SourceUnavailable
 from lowcode_faas_core.interfaces.source import FetchLimits, SourceFetcher
 
 __all__ = ["SourceFetcherContract"]
@@ -68,26 +68,26 @@ class SourceFetcherContract:
     def test_what_is_too_large_is_refused(
         self, fetcher: SourceFetcher, publish: Callable[[bytes], str]
     ) -> None:
-        """One byte above the limit is an error of ours, exactly the limit is not."""
+        """One byte above the limit is a SourceInvalid, exactly the limit is not."""
         fits = fetcher.fetch(publish(b"x" * LIMITS.max_bytes), LIMITS)
         assert fits is not None
-        with pytest.raises(FaasError):
+        with pytest.raises(SourceInvalid):
             fetcher.fetch(publish(b"x" * (LIMITS.max_bytes + 1)), LIMITS)
 
     def test_what_is_not_there_is_an_error_of_ours(
         self, fetcher: SourceFetcher, publish: Callable[[bytes], str]
     ) -> None:
-        """A URL with nothing behind it raises InvalidValue or PlatformError."""
-        with pytest.raises((InvalidValue, PlatformError)):
+        """A URL with nothing behind it raises SourceInvalid or SourceUnavailable."""
+        with pytest.raises((SourceInvalid, SourceUnavailable)):
             fetcher.fetch(publish(b"x") + "-not-there", LIMITS)
 
     def test_another_scheme_is_refused(
         self, fetcher: SourceFetcher, publish: Callable[[bytes], str]
     ) -> None:
-        """A URL whose scheme is not one of ``schemes`` is an InvalidValue, and nothing is fetched."""
+        """A URL whose scheme is not one of ``schemes`` is a SourceBlocked, and nothing is fetched."""
         _, _, rest = publish(b"x").partition(":")
         for url in (f"unheard-of:{rest}", "", rest.lstrip("/")):
-            with pytest.raises(InvalidValue):
+            with pytest.raises(SourceBlocked):
                 fetcher.fetch(url, LIMITS)
 
     def test_close_may_be_called_twice(self, fetcher: SourceFetcher) -> None:

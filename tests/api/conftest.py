@@ -12,7 +12,7 @@ import json as jsonlib
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -33,7 +33,9 @@ from lowcode_faas_core.admission import Admission
 from lowcode_faas_core.api.application import create_api
 from lowcode_faas_core.authentication import Authentication
 from lowcode_faas_core.configuration import LimitSettings
+from lowcode_faas_core.fetching import SourceFetching
 from lowcode_faas_core.following import Following
+from lowcode_faas_core.interfaces.source import FetchLimits
 from lowcode_faas_core.limits import OperatorLimits
 from lowcode_faas_core.logquery.queries import LogQueries
 from lowcode_faas_core.meter import Meter
@@ -44,6 +46,7 @@ from lowcode_faas_core.testing.memory_executions import MemoryExecutionStore
 from lowcode_faas_core.testing.memory_metrics import MemoryMetrics
 from lowcode_faas_core.testing.memory_storage import MemoryStorage
 from lowcode_faas_core.testing.stub_invoker import StubCall, StubInvoker
+from tests.api.sources import MemorySources, Sources
 from tests.services.fixtures import db_s3_environ, postgres_of, s3_of
 
 __all__ = ["db_s3_environ", "postgres_of", "s3_of"]
@@ -162,6 +165,8 @@ class Api:
 
     send: Send
     description: Description
+    #: Where sources can be fetched from that it may fetch.
+    sources: Any
     #: What stands behind it, where that is a stub in this process.
     services: Any = None
 
@@ -256,7 +261,9 @@ def wsgi_sender(app: Any) -> Send:
 
 
 class _StubServices:
-    def __init__(self, limits: OperatorLimits) -> None:
+    def __init__(self, limits: OperatorLimits, sources: MemorySources) -> None:
+        bounds = FetchLimits(limits.settings.source_bytes, 5.0)
+        self.fetching = SourceFetching([sources.fetcher], bounds, Admission(16))
         self.storage = MemoryStorage()
         self.executions = MemoryExecutionStore()
         self.following: Following | None = Following(self.executions, Admission(16))
@@ -280,13 +287,14 @@ def _throw(_call: StubCall) -> Any:
 
 
 def stub_setup_with(limits: OperatorLimits, description: Description) -> Api:
-    services = _StubServices(limits)
+    sources = MemorySources()
+    services = _StubServices(limits, sources)
     services.invoker.script(REFUSE, lambda _: {"ok": False, "error": "no", "code": "refused"})
     services.invoker.script(THROW, _throw)
     services.invoker.script(NOTHING, lambda _: 5)
     services.invoker.script(TRACE, lambda call: {"ok": True, "data": call.invocation.traceparent})
     send = wsgi_sender(create_api(services))
-    return Api(send, description, services)
+    return Api(send, description, sources, services)
 
 
 @contextmanager
@@ -319,15 +327,20 @@ def _closing(app: Flask) -> Iterator[Flask]:
 @contextmanager
 def process_setup(tmp_path: Path, description: Description) -> Iterator[Api]:
     """Yield what `make run` hosts: files, and Node processes started by this one."""
-    with _closing(dispatcher.create_app(_environ(tmp_path))) as app:
-        yield Api(wsgi_sender(app), description)
+    with closing(Sources()) as sources:
+        environ = {**_environ(tmp_path), **sources.environ}
+        with _closing(dispatcher.create_app(environ)) as app:
+            yield Api(wsgi_sender(app), description, sources)
 
 
 @contextmanager
 def db_s3_setup(environ: Mapping[str, str], description: Description) -> Iterator[Api]:
     """Yield the same over PostgreSQL and S3."""
-    with _closing(dispatcher.create_app(environ)) as app:
-        yield Api(wsgi_sender(app), description)
+    with (
+        closing(Sources()) as sources,
+        _closing(dispatcher.create_app({**environ, **sources.environ})) as app,
+    ):
+        yield Api(wsgi_sender(app), description, sources)
 
 
 @contextmanager
@@ -341,8 +354,11 @@ def worker_setup(tmp_path: Path, description: Description) -> Iterator[Api]:
         serving.start()
         environ["LOWCODE_FAAS_WORKER_URL"] = f"http://127.0.0.1:{server.server_port}"
         try:
-            with _closing(dispatcher.create_app(environ)) as app:
-                yield Api(wsgi_sender(app), description)
+            with (
+                closing(Sources()) as sources,
+                _closing(dispatcher.create_app({**environ, **sources.environ})) as app,
+            ):
+                yield Api(wsgi_sender(app), description, sources)
         finally:
             server.shutdown()
             serving.join()

@@ -204,7 +204,6 @@ def test_a_missing_body_is_malformed_where_one_is_needed(api: Any, content: byte
         ("POST", "/functions/greet/invoke", {"a/b": 5, "input": []}, "/a~1b"),
         ("POST", "/functions/greet/invoke", {"x` - at `$.input": 5}, "/x` - at `$.input"),
         ("POST", "/functions", {"name": "a", "source_code": "x", "envs": {}}, "/envs"),
-        ("POST", "/functions", {"name": "a", "source_url": "https://x/y.mjs"}, "/source_url"),
         ("POST", "/collections", {"path": "org", "name": "x"}, "/name"),
         ("PUT", "/functions/greet/env", {"env": {}, "merge": True}, "/merge"),
         ("PUT", "/collections/env", {"A": "1"}, "/A"),

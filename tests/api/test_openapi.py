@@ -11,7 +11,7 @@ import pytest
 from openapi_spec_validator import validate
 
 from lowcode_faas_core import errors
-from lowcode_faas_core.api import collections, environments, functions, invoke
+from lowcode_faas_core.api import collections, deployments, environments, invoke
 from lowcode_faas_core.api.application import create_api
 from lowcode_faas_core.configuration import LimitSettings
 from lowcode_faas_core.limits import OperatorLimits
@@ -101,6 +101,9 @@ def test_every_success_is_answered_as_described(
         get(f"{function}/env/explain")
         get(f"{function}/versions")
         post(f"{function}/rollback", {"version": 1})
+        pull = {"source_url": api.sources.publish(modules["echo"] + "// pulled\n")}
+        post(f"{function}/pull", pull)
+        post(f"{function}/pull", pull)
         execution = post(f"{function}/invoke", {"input": {}}).json["execution_id"]
         for rest in ("", "/logs"):
             get(f"/executions/{execution}{rest}")
@@ -138,8 +141,9 @@ def test_every_success_is_answered_as_described(
         ("CollectionCreate", collections.CreateBody),
         ("EnvBody", collections.EnvBody),
         ("FunctionEnvBody", environments.FunctionEnvBody),
-        ("DeployBody", functions.DeployBody),
-        ("RollbackBody", functions.RollbackBody),
+        ("DeployBody", deployments.DeployBody),
+        ("PullBody", deployments.PullBody),
+        ("RollbackBody", deployments.RollbackBody),
         ("InvokeBody", invoke.InvokeBody),
         ("Limits", Limits),
         ("Collection", Collection),

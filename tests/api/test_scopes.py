@@ -22,6 +22,8 @@ from tests.api.conftest import ECHO, Answer, Api, wsgi_sender
 READ, DEPLOY, INVOKE, ADMIN = Verb
 
 OWN = "org/team"
+#: What the stub's fetcher has.
+PULLED = "memory:pulled"
 #: What requests name, and whether a token for ``OWN`` reaches it.
 COLLECTIONS = {
     "org/team": True,
@@ -81,6 +83,7 @@ TABLE = {
     "getFunctionStats": of_function(READ, "GET", "/greet/stats"),
     "listVersions": of_function(READ, "GET", "/greet/versions"),
     "rollback": of_function(DEPLOY, "POST", "/greet/rollback", {"version": 1}),
+    "pull": of_function(DEPLOY, "POST", "/greet/pull", {"source_url": PULLED}),
     "invoke": of_function(INVOKE, "POST", "/greet/invoke", {"input": {}}),
     "queryFunctionLogs": Row(READ, "GET", ("/function-logs/query?collection_path={}",)),
 }

@@ -18,7 +18,7 @@ ORDER = (
     "in_flight rates",
     "authentication environment limits meter sources",
     "admission",
-    "delivery following sandbox logquery",
+    "delivery fetching following sandbox logquery",
     "logs recording",
     "invoker",
     "wire worker_connections remote readiness startup",

@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 
+from tests.api.sources import Sources
+
 FOLDER = Path(__file__).with_name("fuzzing")
 SECONDS = os.environ.get("FUZZING_SECONDS", "75")
 CONFIG = FOLDER / "schemathesis.toml"
@@ -31,7 +33,9 @@ def test_nothing_is_excluded_or_suppressed() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(float(SECONDS) + 240)
-def test_schemathesis_finds_nothing(serve: Callable[..., Any], tmp_path: Path) -> None:
+def test_schemathesis_finds_nothing(
+    serve: Callable[..., Any], tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     # Given a service as make run hosts it, and an administrator's token
     data = tmp_path / "data"
     token = subprocess.run(
@@ -41,8 +45,13 @@ def test_schemathesis_finds_nothing(serve: Callable[..., Any], tmp_path: Path) -
         text=True,
         check=True,
     ).stdout.strip()
+    sources = Sources()
+    request.addfinalizer(sources.close)
+    url = sources.publish("export const handler = (input) => ({ ok: true, data: input });")
     service = serve(
         WORKERS="1",
+        SOURCE_ALLOW_HTTP="true",
+        SOURCE_ALLOW_HOSTS=sources.base.removeprefix("http://"),
         FILES_KEEP_VERSIONS="20",
         FUNCTION_LOGS_SINK="none",
         INVOKE_DEFAULT_TIMEOUT_MS="30000",
@@ -61,7 +70,12 @@ def test_schemathesis_finds_nothing(serve: Callable[..., Any], tmp_path: Path) -
             *("--max-time", SECONDS, *(("--seed", seed) if seed else ())),
         ],
         cwd=tmp_path,
-        env={**os.environ, "FUZZING_TOKEN": token, "FUZZING_RULES": str(FOLDER / "rules.py")},
+        env={
+            **os.environ,
+            "FUZZING_TOKEN": token,
+            "FUZZING_RULES": str(FOLDER / "rules.py"),
+            "FUZZING_SOURCE_URL": url,
+        },
         capture_output=True,
         text=True,
         check=False,

@@ -21,6 +21,7 @@ from lowcode_faas_core.interfaces.storage import Storage
 from lowcode_faas_core.remote import RemoteInvoker
 from lowcode_faas_core.services import SERVICES, Services
 from lowcode_faas_core.startup import ProcessRole
+from lowcode_faas_core.testing.memory_source import MemorySourceFetcher
 from lowcode_faas_core.testing.memory_storage import MemoryStorage
 from lowcode_faas_core.worker import create_app as create_worker
 
@@ -53,6 +54,15 @@ class RecordingSink(LogSink):
 
     def close(self) -> None:
         self.events.append("sink")
+
+
+class RecordingFetcher(MemorySourceFetcher):
+    def __init__(self, events: Recorded) -> None:
+        super().__init__()
+        self.events = events
+
+    def close(self) -> None:
+        self.events.append("fetcher")
 
 
 class RecordingRunner(Runner):
@@ -108,6 +118,8 @@ def plugins(monkeypatch: pytest.MonkeyPatch, events: Recorded) -> dict[str, Any]
         "memory": module("lowcode_faas_storage", lambda: RecordingStorage(events)),
         "recording": module("lowcode_faas_runner", lambda: RecordingRunner(events)),
         "sink": module("lowcode_faas_log_sink", lambda: RecordingSink(events)),
+        "fetcher": module("lowcode_faas_source_fetcher", lambda: RecordingFetcher(events)),
+        "other-fetcher": module("lowcode_faas_source_fetcher", lambda: RecordingFetcher(events)),
         "no-good": module("lowcode_faas_runner", lambda: None),
         "broken": ImportError("not even imported"),
     }
@@ -126,7 +138,13 @@ def plugins(monkeypatch: pytest.MonkeyPatch, events: Recorded) -> dict[str, Any]
 
 
 def environ(**changes: str) -> dict[str, str]:
-    values = {"STORAGE": "memory", "RUNNER": "recording", "FUNCTION_LOGS_SINK": "sink", **changes}
+    values = {
+        "STORAGE": "memory",
+        "RUNNER": "recording",
+        "FUNCTION_LOGS_SINK": "sink",
+        "SOURCE_FETCHERS": "fetcher",
+        **changes,
+    }
     return {f"LOWCODE_FAAS_{name}": value for name, value in values.items()}
 
 
@@ -137,12 +155,21 @@ class TestBuilding:
         assert isinstance(services.storage, Storage)
         services.close()
         services.close()
-        assert list(dict.fromkeys(events)) == ["runner", "sink", "storage"]
+        assert list(dict.fromkeys(events)) == ["runner", "sink", "fetcher", "storage"]
 
     def test_what_was_opened_is_closed_when_the_rest_cannot_be(self, events: Recorded) -> None:
         with pytest.raises(PluginError, match="returned nothing"):
             Services.build(environ(RUNNER="no-good"), ProcessRole.DISPATCHER)
-        assert events == ["sink", "storage"]
+        assert events == ["sink", "fetcher", "storage"]
+
+    def test_two_fetchers_of_one_scheme_stop_the_start(self, events: Recorded) -> None:
+        with pytest.raises(PluginError, match="two source fetchers serve memory URLs"):
+            Services.build(environ(SOURCE_FETCHERS="fetcher,other-fetcher"), ProcessRole.DISPATCHER)
+        assert events == ["fetcher", "fetcher", "storage"]
+
+    def test_a_worker_fetches_nothing(self, events: Recorded) -> None:
+        Services.build(environ(SOURCE_FETCHERS="broken"), ProcessRole.WORKER).close()
+        assert "fetcher" not in events
 
     def test_a_dispatcher_with_a_worker_imports_no_runner_and_no_sink(
         self, events: Recorded
@@ -153,7 +180,7 @@ class TestBuilding:
         services = Services.build(variables, ProcessRole.DISPATCHER)
         assert isinstance(services.invoker, RemoteInvoker)
         services.close()
-        assert events == ["storage"]
+        assert events == ["fetcher", "storage"]
 
     def test_a_worker_runs_itself_whatever_url_is_set(self) -> None:
         services = Services.build(environ(WORKER_URL="http://127.0.0.1:1"), ProcessRole.WORKER)

@@ -5,6 +5,7 @@ that break a rule is held by the tests of the API. The rules:
 
 - a collection is named once, or every time the same; a version, too
 - a rollback names a version
+- a pull names a URL, since most functions have none, and pins nothing: who knows what is there
 - ``since`` is before ``until``
 - a deadline is long enough for a sandbox to start: one of 1 ms is a 503 that says so
 """
@@ -12,6 +13,7 @@ that break a rule is held by the tests of the API. The rules:
 from __future__ import annotations
 
 import base64
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,6 +35,9 @@ MODULES = (
 )
 
 schemathesis.openapi.format("javascript-module", st.sampled_from(MODULES))
+#: Where the test serves one of them.
+SOURCE_URL = os.environ["FUZZING_SOURCE_URL"]
+schemathesis.openapi.format("source-url", st.just(SOURCE_URL))
 schemathesis.openapi.format(
     "page-cursor",
     # Digits: a cursor of versions holds one, and elsewhere any key will do.
@@ -56,6 +61,12 @@ def map_case(context: Any, case: Any) -> Any:
     if operation.startswith("rollback") and not (query.get("version") or body.get("version")):
         body["version"] = 1
         case.media_type = "application/json"
+    if operation.startswith("pull"):
+        body.pop("sha256", None)
+        body["source_url"] = SOURCE_URL
+        case.media_type = "application/json"
+    elif "source_url" in body:
+        body["source_url"] = SOURCE_URL  # an example names a server that is not there
     if isinstance(body.get("limits"), Mapping):
         body["limits"] = wait(dict(body["limits"]))
     wait(body)
