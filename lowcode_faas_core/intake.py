@@ -4,6 +4,8 @@ gunicorn's gthread gives a thread to a connection when its first bytes arrive: a
 send half a head then stop everybody. Here the main loop looks at what has arrived without taking
 it (``MSG_PEEK``) and gives a thread only to a request whose head, and small body, is all there.
 
+A longer body is read by a thread, in a bounded time, and no more than a part of the threads does so.
+
 It also keeps a few threads for everything that is no invocation, and lets short bursts of
 invocations wait a moment for a thread instead of being turned away.
 """
@@ -25,6 +27,7 @@ from typing import Any, Final
 from gunicorn import util
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
+from lowcode_faas_core.arrival import PEEK_BYTES, Arrival, BoundedReader, arrival
 from lowcode_faas_core.ids import new_id
 from lowcode_faas_core.turns import FOLLOW, invocation_threads, may_have
 
@@ -34,19 +37,16 @@ __all__ = ["IntakeWorker"]
 ARRIVAL_S: Final = 10.0
 #: The same while the worker stops, in seconds: what is half there then has little time left.
 STOPPING_ARRIVAL_S: Final = 2.0
-#: Bytes looked at: gunicorn's own limits on a head are below it, so it can judge what is longer.
-PEEK_BYTES: Final = 64 << 10
 #: Time a thread waits for more of a longer body, in seconds; then the connection is closed.
 BODY_STALL_S: Final = 10
+#: Time in which a longer body must have arrived, in seconds: 8 MiB come at a megabit a second.
+BODY_S: Final = 75.0
 #: Longest an invocation waits for one of its threads, in seconds; the application then answers 429.
 HOLD_S: Final = 0.1
 
 #: Milliseconds that a thread waits for a dispatcher's next run after it has answered one.
 STAY_MS: Final = 10
 
-_HEAD_END = b"\r\n\r\n"
-_content_length = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*\r\n", re.I).search
-_expects = re.compile(rb"\r\nexpect:", re.I).search
 _invocation = re.compile(
     rb"(?:POST ([^ ?]{0,4096})/(?:invoke|replay|v1/run)(?:\?[^ ]*)?|GET %b) HTTP/1"
     % FOLLOW.encode()
@@ -56,15 +56,44 @@ _FOLLOWERS = b"(followers)"
 _deployment = re.compile(rb"\r\nx-lowcode-faas-deployment:[ \t]*([^\r\n]{1,255})", re.I).search
 
 
+_RUN = b"POST /v1/run"
+
+
+class _Conn(TConn):  # type: ignore[misc]  # gunicorn has no types
+    """A connection whose later bytes a thread reads in a bounded time."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.reader = BoundedReader(self.sock)
+        #: Whether it counts among those whose body is being read.
+        self.reading = False
+        #: Whether its request is an invocation, and of what: its path, or its deployment.
+        self.invokes = False
+        self.function = b""
+        #: Whether it is a run that a dispatcher sent.
+        self.from_dispatcher = False
+        #: Bytes at which the kernel wakes the main loop.
+        self.awaited = 1
+
+    def init(self) -> None:
+        """Make gunicorn's parser, which reads through ours."""
+        super().init()
+        self.parser.unreader.sock = self.reader
+
+
 class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     """A gthread worker whose threads only ever see requests that have arrived."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         #: Connections whose request has not all arrived, the oldest first.
-        self.arriving: deque[TConn] = deque()
+        self.arriving: deque[_Conn] = deque()
         #: Invocations that wait for a thread, the oldest first.
-        self.held: deque[TConn] = deque()
+        self.held: deque[_Conn] = deque()
+        #: Connections with a longer body that wait for one of the threads that read such, and how
+        #: many of these are reading.
+        self.lining_up: deque[_Conn] = deque()
+        self.reading = 0
         self.invocation_threads = invocation_threads(self.cfg.threads)
         self.invocations = 0
         #: How many of them each function has; a function is known by its path, or its deployment.
@@ -77,21 +106,21 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         except (BlockingIOError, ConnectionAbortedError):
             return
         self.nr_conns += 1
-        conn = TConn(self.cfg, client, address, listener.getsockname())
+        conn = _Conn(self.cfg, client, address, listener.getsockname())
         # A longer body is read by a thread: the kernel ends a wait that leads nowhere.
         stall = struct.pack("ll", BODY_STALL_S, 0)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, stall)
         self.watch(conn)
         self.look(conn)
 
-    def on_client_socket_readable(self, conn: TConn, client: socket.socket) -> None:
+    def on_client_socket_readable(self, conn: _Conn, client: socket.socket) -> None:
         """Look at the next request of a connection that was kept alive."""
         self.poller.unregister(client)
         self.keepalived_conns.remove(conn)
         self.watch(conn)
         self.look(conn)
 
-    def watch(self, conn: TConn) -> None:
+    def watch(self, conn: _Conn) -> None:
         """Begin to wait for the rest of a request."""
         conn.timeout = time.monotonic() + ARRIVAL_S
         conn.awaited = 1
@@ -100,7 +129,7 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             conn.sock, selectors.EVENT_READ, lambda _client, conn=conn: self.look(conn)
         )
 
-    def look(self, conn: TConn) -> None:
+    def look(self, conn: _Conn) -> None:
         """Hand the request to a thread if it is all there, else wait for more bytes of it."""
         try:
             seen = conn.sock.recv(PEEK_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
@@ -111,44 +140,88 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         if not seen:
             self.drop(conn)
             return
-        missing = _missing(seen)
-        if missing and len(seen) + missing > conn.awaited:
-            # The kernel wakes the loop only when that much is there: no spinning over half a head.
-            conn.awaited = len(seen) + missing
-            conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, conn.awaited)
+        found = arrival(seen)
+        if found.malformed:
+            self.turn_away(conn, seen)
             return
-        if missing and _half_closed(conn.sock):
-            self.drop(conn)
+        whole = found.whole and not found.missing
+        if found.missing and _half_closed(conn.sock):
+            # Nothing more will come, so no thread would wait for it.
+            if not found.chunked:
+                self.drop(conn)
+                return
+            whole = True  # the application says what is wrong with the chunks
+        elif found.missing and len(seen) + found.missing > conn.awaited:
+            # The kernel wakes the loop only when that much is there: no spinning over half a head.
+            conn.awaited = len(seen) + found.missing
+            conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, conn.awaited)
             return
         self.unwatch(conn)
         if conn.awaited > 1:
             conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
         conn.data_ready = True
-        invocation = _invocation(seen)
-        if invocation is None:
-            super().enqueue_req(conn)
+        function = _function(seen)
+        conn.invokes, conn.function = function is not None, function or b""
+        conn.from_dispatcher = seen.startswith(_RUN)
+        if whole:
+            conn.reader.expect_nothing()
+            self.begin(conn)
+        else:
+            self.expect(conn, found)
+
+    def expect(self, conn: _Conn, found: Arrival) -> None:
+        """Have a thread read a longer body: one of the few that may wait for their clients."""
+        conn.reader.expect(
+            found.length, BODY_S, partial(self.method_queue.defer, self.arrived, conn)
+        )
+        if self.reading < max(1, self.invocation_threads // 2):
+            self.reading += 1
+            conn.reading = True
+            self.begin(conn)
+        else:
+            conn.timeout = time.monotonic() + BODY_S
+            self.lining_up.append(conn)
+
+    def arrived(self, conn: _Conn) -> None:
+        """Let the next longer body be read: this one is there, or its connection is done."""
+        if not conn.reading:
             return
-        conn.function = _function(invocation, seen)
-        conn.from_dispatcher = invocation.group(1) == b""
-        if self.has_place(conn.function) or self.may_overtake(conn.function):
+        conn.reading = False
+        self.reading -= 1
+        if self.lining_up:
+            following = self.lining_up.popleft()
+            self.reading += 1
+            following.reading = True
+            self.begin(following)
+
+    def finish_request(self, conn: _Conn, future: Any) -> None:
+        """Go on with the connection, and with those that waited for it to be read."""
+        self.arrived(conn)
+        super().finish_request(conn, future)
+
+    def begin(self, conn: _Conn) -> None:
+        """Give a request a thread, or have an invocation wait a moment for one."""
+        if not conn.invokes:
+            super().enqueue_req(conn)
+        elif self.has_place(conn.function) or self.may_overtake(conn.function):
             self.enqueue_invocation(conn)
         else:
             conn.timeout = time.monotonic() + HOLD_S
             self.held.append(conn)
 
-    def enqueue_invocation(self, conn: TConn) -> None:
+    def enqueue_invocation(self, conn: _Conn) -> None:
         """Give an invocation a thread, and count it until it is done."""
         self.invocations += 1
         self.running[conn.function] += 1
         future = self.tpool.submit(self.handle, conn)
         future.add_done_callback(partial(self.method_queue.defer, self.finish_invocation, conn))
 
-    def handle(self, conn: TConn) -> Any:
+    def handle(self, conn: _Conn) -> Any:
         """Answer a request; where a dispatcher sends the next at once, that one by the same thread.
 
         The way over the main loop, which this leaves out, costs more than a short handler.
         """
-        if not getattr(conn, "from_dispatcher", False):
+        if not conn.from_dispatcher:
             return super().handle(conn)
         while True:
             # gunicorn writes head and body one by one: each would wake the dispatcher.
@@ -158,7 +231,7 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             if goes_on is not True or not self.stays(conn):
                 return goes_on
 
-    def stays(self, conn: TConn) -> bool:
+    def stays(self, conn: _Conn) -> bool:
         """Tell whether the thread has the connection's next request within a moment.
 
         Only where threads are plenty, and for another run of the same function: who is served in
@@ -166,7 +239,7 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         """
         if not self.alive or self.held or 2 * self.invocations > self.invocation_threads:
             return False
-        if conn.parser.unreader.buf.getvalue():
+        if conn.reading or conn.parser.unreader.buf.getvalue():
             return False
         poll = select.poll()
         poll.register(conn.sock, select.POLLIN)
@@ -176,15 +249,14 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             seen = conn.sock.recv(PEEK_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except OSError:
             return False
-        invocation = _invocation(seen)
-        return (
-            invocation is not None
-            and not _missing(seen)
-            and _function(invocation, seen) == conn.function
-            and not self.held
-        )
+        found = arrival(seen)
+        whole = found.whole and not found.missing and not found.malformed
+        if not whole or _function(seen) != conn.function or self.held:
+            return False
+        conn.reader.expect_nothing()
+        return True
 
-    def finish_invocation(self, conn: TConn, future: Any) -> None:
+    def finish_invocation(self, conn: _Conn, future: Any) -> None:
         """Give the thread that came free to the function with fewest, the longest waiting first."""
         self.invocations -= 1
         self.running[conn.function] -= 1
@@ -232,11 +304,17 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         late = time.monotonic() + (0 if self.alive else ARRIVAL_S - STOPPING_ARRIVAL_S)
         while self.arriving and self.arriving[0].timeout <= late:
             self.drop(self.arriving[0])
+        late = time.monotonic() + (0 if self.alive else BODY_S - STOPPING_ARRIVAL_S)
+        while self.lining_up and self.lining_up[0].timeout <= late:
+            self.close(self.lining_up.popleft())
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:
         """Answer what is not HTTP with a problem, as the application answers everything else."""
         page = _Page()
         super().handle_error(req, page, addr, exc)
+        if page.status == 501:
+            # A transfer coding nobody knows: what the client sent is wrong, nothing of ours.
+            page.status, page.reason = 400, "Bad Request"
         if page.status:
             with contextlib.suppress(OSError):
                 util.write_nonblock(client, _problem(page.status, page.reason))
@@ -244,16 +322,29 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     def handle_quit(self, sig: int, frame: Any) -> None:
         """Let go of what has not begun."""
         self.held.clear()
+        self.lining_up.clear()
         super().handle_quit(sig, frame)
 
-    def unwatch(self, conn: TConn) -> None:
+    def unwatch(self, conn: _Conn) -> None:
         """Stop waiting for it."""
         self.poller.unregister(conn.sock)
         self.arriving.remove(conn)
 
-    def drop(self, conn: TConn) -> None:
+    def turn_away(self, conn: _Conn, seen: bytes) -> None:
+        """Answer what can never become a request, and close its connection."""
+        with contextlib.suppress(OSError):
+            # Taken out first: closed with bytes unread, the kernel would send a reset instead.
+            conn.sock.recv(len(seen), socket.MSG_DONTWAIT)
+            util.write_nonblock(conn.sock, _problem(400, "Bad Request"))
+        self.drop(conn)
+
+    def drop(self, conn: _Conn) -> None:
         """Close a connection whose request never came."""
         self.unwatch(conn)
+        self.close(conn)
+
+    def close(self, conn: _Conn) -> None:
+        """Close a connection that no thread has."""
         self.nr_conns -= 1
         util.close(conn.sock)
 
@@ -293,14 +384,17 @@ def _problem(status: int, reason: str) -> bytes:
     return head.encode("latin-1") + body
 
 
-def _function(invocation: re.Match[bytes], seen: bytes) -> bytes:
-    """Return what a function is known by here: its path or, at a worker, its deployment."""
-    path: bytes | None = invocation.group(1)
-    if path is None:
+def _function(seen: bytes) -> bytes | None:
+    """Return what tells the function of an invocation from others; ``None``: it is none."""
+    invocation = _invocation(seen)
+    if invocation is None:
+        return None
+    function: bytes | None = invocation.group(1)
+    if function is None:
         return _FOLLOWERS
-    if not path and (deployment := _deployment(seen)) is not None:
-        return deployment.group(1)
-    return path
+    if not function and (deployment := _deployment(seen)) is not None:
+        function = deployment.group(1)
+    return function
 
 
 def _cork(client: socket.socket, value: int) -> None:
@@ -313,16 +407,3 @@ def _half_closed(client: socket.socket) -> bool:
     poll = select.poll()
     poll.register(client, select.POLLRDHUP)
     return bool(poll.poll(0))
-
-
-def _missing(seen: bytes) -> int:
-    """Return how many bytes to wait for at least before a thread can begin; 0: it can."""
-    room = PEEK_BYTES - len(seen)
-    end = seen.find(_HEAD_END)
-    if end < 0:
-        return min(1, room)
-    found = _content_length(seen, 0, end + 2)
-    if found is None or _expects(seen, 0, end + 2):  # the client waits for our word before the body
-        return 0
-    whole = end + len(_HEAD_END) + int(found.group(1))
-    return max(0, min(whole - len(seen), room))

@@ -9,7 +9,7 @@ from pathlib import Path
 #: The groups in order; a name stands for the module, or for every module of the package.
 ORDER = (
     "errors",
-    "callers findings ids model names records shared_map shared_output trace_context turns waits",
+    "arrival callers findings ids model names records shared_map shared_output trace_context turns waits",
     "paging settings shared_counts",
     "configuration",
     "interfaces",

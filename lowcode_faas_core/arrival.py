@@ -1,0 +1,114 @@
+"""What has arrived of a request, told from its first bytes, and how the rest may arrive.
+
+gunicorn's master has this module, too: it imports nothing of ours.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import time
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+__all__ = ["PEEK_BYTES", "Arrival", "BoundedReader", "arrival"]
+
+#: Bytes looked at: gunicorn's own limits on a head are below it, so it can judge what is longer.
+PEEK_BYTES: Final = 64 << 10
+
+_HEAD_END = b"\r\n\r\n"
+_content_length = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*\r\n", re.I).search
+_chunked = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n", re.I).search
+_expects = re.compile(rb"\r\nexpect:", re.I).search
+#: The last chunk and its trailers. Trailers are bounded: many starts would each read to the end.
+_last_chunk = re.compile(rb"\r\n0+(?:;[^\r\n]{0,255})?\r\n(?:[^\r\n]{1,255}\r\n){0,8}\r\n").search
+_END_OF_CHUNKS = b"0\r\n\r\n"
+#: Some readers end a line here, others do not: what follows would be two different requests.
+_bare_line_feed = re.compile(rb"(?<!\r)\n").search
+_bare_first_chunk = re.compile(rb"[^\r\n]{1,255}\n").match
+
+
+class Arrival(NamedTuple):
+    """What the first bytes of a connection say."""
+
+    #: How many more to wait for at least before a thread can begin; 0: it can.
+    missing: int
+    #: Whether all of the request is there, so that no thread will wait for its client.
+    whole: bool = True
+    #: Whether it can never become a request.
+    malformed: bool = False
+    #: Whether its head is there and announces chunks, some of which are missing.
+    chunked: bool = False
+    #: Bytes of the whole request where that is known.
+    length: int | None = None
+
+
+def arrival(seen: bytes) -> Arrival:
+    """Judge the first bytes, up to :data:`PEEK_BYTES` of them."""
+    room = PEEK_BYTES - len(seen)
+    end = seen.find(_HEAD_END)
+    if end < 0:
+        return Arrival(min(1, room), malformed=_bare_line_feed(seen) is not None)
+    body = end + len(_HEAD_END)
+    waits_for_us = _expects(seen, 0, end + 2) is not None
+    found = _content_length(seen, 0, end + 2)
+    if found is None:
+        if not _chunked(seen, 0, end + 2):
+            return Arrival(0)
+        # From the line's end before the body on: there may be no other chunk.
+        if _last_chunk(seen, body - 2):
+            return Arrival(0)
+        if _bare_first_chunk(seen, body):
+            return Arrival(0, malformed=True)
+        if waits_for_us or not room:
+            return Arrival(0, whole=False)
+        return Arrival(1, chunked=True)
+    length = body + int(found.group(1))
+    if len(seen) >= length:
+        return Arrival(0)
+    if waits_for_us or not room:
+        return Arrival(0, whole=False, length=length)
+    return Arrival(min(length - len(seen), room), length=length)
+
+
+class BoundedReader:
+    """Stands in for a client's socket where a thread reads what had not arrived when it began."""
+
+    def __init__(self, client: socket.socket) -> None:
+        self._client = client
+        self._left: int | None = 0
+        self._until = 0.0
+        self._arrived: Callable[[], None] | None = None
+
+    def expect(self, length: int | None, seconds: float, arrived: Callable[[], None]) -> None:
+        """Have the next request be read in so many seconds; ``arrived`` is called when it was.
+
+        :param length: its bytes, ``None`` where chunks will say.
+        """
+        self._left = length
+        self._until = time.monotonic() + seconds
+        self._arrived = arrived
+
+    def expect_nothing(self) -> None:
+        """Have the next request, which has arrived, be read as it is."""
+        self._arrived = None
+
+    def recv(self, size: int) -> bytes:
+        """Read what is there; each wait is bounded by the socket's own timeout, too.
+
+        :raises TimeoutError: it takes too long in all.
+        """
+        if self._arrived is None:
+            return self._client.recv(size)
+        if time.monotonic() >= self._until:
+            raise TimeoutError("the request did not arrive in time")
+        data = self._client.recv(size)
+        if self._left is not None:
+            self._left -= len(data)
+            done = self._left <= 0
+        else:
+            done = data.endswith(_END_OF_CHUNKS)
+        if done or not data:
+            arrived, self._arrived = self._arrived, None
+            arrived()
+        return data
