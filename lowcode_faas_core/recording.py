@@ -31,7 +31,7 @@ LOOK_S: Final = 0.1
 #: Time between two looks while what runs is followed: a line is to be seen within 0.2 s.
 FOLLOWED_S: Final = 0.05
 #: Time between two batches, in seconds.
-FLUSH_S: Final = 0.2
+FLUSH_S: Final = 0.1
 #: Time between two rounds of upkeep, in seconds: when nothing happens, and while records come.
 TEND_S: Final = 5.0
 TEND_BUSY_S: Final = 1.0

@@ -235,6 +235,7 @@ def _read(status: str, document: str) -> Record:
 
 def _place(cursor: str) -> tuple[int, int]:
     moment, _, row = decode_cursor(cursor).partition(" ")
+    row = row or "0"
     if all(part.isascii() and part.isdigit() and len(part) < 19 for part in (moment, row)):
         return int(moment), int(row)
     raise InvalidValue("the cursor is of another list", "cursor", where="query")
