@@ -30,6 +30,8 @@ BATCH_BYTES: Final = 1 << 20
 WARN_EVERY_S: Final = 10.0
 #: Time to deliver what is left at close, in seconds.
 FLUSH_S: Final = 2.0
+#: Time for a sink to release what it holds after that, in seconds.
+RELEASE_S: Final = 1.0
 
 
 class _Lane:
@@ -97,6 +99,14 @@ class _Lane:
             self._queue.clear()
             self._in_hand = 0
         self._warn(at_close=True)
+        # In a thread of its own: a sink that hangs would hold up the end of the process.
+        release = threading.Thread(target=self._release, name=f"close {self.name}", daemon=True)
+        release.start()
+        release.join(RELEASE_S)
+        if release.is_alive():
+            _log.warning("log sink %s does not close; it is left behind", self.name)
+
+    def _release(self) -> None:
         try:
             self._sink.close()
         except Exception as error:  # as above

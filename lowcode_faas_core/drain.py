@@ -38,8 +38,8 @@ ANSWER_S: Final = 3.0
 #: Seconds a client that does not take its answer then still has.
 LINGER_S: Final = 1.0
 #: Seconds after the drain timeout at which gunicorn's master would send SIGKILL: answers, a client
-#: that lingers, 3 s to deliver logs, and a margin. SIGKILL loses logs, and what is on disk stays.
-CLOSING_S: Final = 8.0
+#: that lingers, 4 s for logs, and a margin. SIGKILL loses logs, and what is on disk stays.
+CLOSING_S: Final = 10.0
 
 
 def graceful_timeout_s(server: ServerSettings) -> int:

@@ -6,11 +6,14 @@ imported, so that a broken one costs nothing. Factories are addressed to one plu
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import logging
+import threading
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import pluggy
 
@@ -52,6 +55,12 @@ HOOKS: tuple[str, ...] = tuple(
     for name, value in vars(hookspecs).items()
     if name.startswith(f"{GROUP}_") and inspect.isfunction(value)
 )
+
+
+#: Seconds until a plugin that has not answered is named.
+PATIENCE_S: Final = 5.0
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +105,19 @@ class Plugin:
     def where(self) -> str:
         """How messages name it."""
         return f'{self.selection.variable} names the plugin "{self.name}" ({self.candidate.origin})'
+
+
+@contextlib.contextmanager
+def _patience(whose: str) -> Iterator[None]:
+    """Say whom a start waits for, when it is long: nothing else would be printed."""
+    said = f"lowcode-faas: still waiting: {whose} has not returned after {PATIENCE_S:g} s"
+    timer = threading.Timer(PATIENCE_S, _log.warning, (said,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 class PluginRegistry:
@@ -187,7 +209,8 @@ class PluginRegistry:
         others = [other for other in self._pluggy.get_plugins() if other is not plugin.module]
         caller = self._pluggy.subset_hook_caller(hook, remove_plugins=others)
         try:
-            results: list[Any] = caller(**arguments)
+            with _patience(f"{plugin.where}, whose {hook}"):
+                results: list[Any] = caller(**arguments)
         except StartError:
             # A plugin's own sentence for the operator, usually about one of its variables.
             raise

@@ -171,7 +171,7 @@ def test_the_start_says_the_shares_of_the_caps(serve: Serve) -> None:
             ("--graceful-timeout", "2"),
             "graceful_timeout (2) ends the process in the middle of its drain: "
             "LOWCODE_FAAS_DRAIN_NOTICE_S (2), LOWCODE_FAAS_DRAIN_TIMEOUT_S (60) and what follows "
-            "need 70",
+            "need 72",
         ),
         (("--timeout", "1"), "timeout (1) kills processes that are only late"),
         (("--worker-class", "sync"), "worker_class is ThreadWorker"),
@@ -219,7 +219,7 @@ def test_the_start_says_the_chain_of_deadlines(serve: Serve) -> None:
         "of it up to 20000 ms in the queue",
         "gunicorn: request head within 10 s, idle connections 75 s, heartbeat 30 s",
         "on SIGTERM: not ready but serving for 2 s, then up to 5.5 s for what runs; SIGKILL after "
-        "16 s",
+        "18 s",
     ):
         assert line in worker.text()
     for line in (
