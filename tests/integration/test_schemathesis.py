@@ -54,6 +54,7 @@ def test_schemathesis_finds_nothing(
         SOURCE_ALLOW_HOSTS=sources.base.removeprefix("http://"),
         FILES_KEEP_VERSIONS="20",
         FUNCTION_LOGS_SINK="none",
+        METRICS="prometheus",
         INVOKE_DEFAULT_TIMEOUT_MS="30000",
     )
     # And its description as a file: read from its address, that address would be left out
