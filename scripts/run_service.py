@@ -29,6 +29,7 @@ DEFAULTS = {
     "LOWCODE_FAAS_LISTEN": "127.0.0.1:8080",
     "LOWCODE_FAAS_STORAGE": "files",
     "LOWCODE_FAAS_RUNNER": "process",
+    "LOWCODE_FAAS_METRICS": "prometheus",
 }
 #: Only with the storage it belongs to: elsewhere it would be an unknown variable.
 FILES_DEFAULTS = {"LOWCODE_FAAS_FILES_KEEP_VERSIONS": "20"}

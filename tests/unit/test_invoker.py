@@ -25,6 +25,7 @@ from lowcode_faas_core.errors import (
 from lowcode_faas_core.interfaces.runner import LogCallback, Runner, SourceReader
 from lowcode_faas_core.invoker import LocalInvoker
 from lowcode_faas_core.limits import OperatorLimits
+from lowcode_faas_core.meter import Meter
 from lowcode_faas_core.model import (
     Draft,
     Execution,
@@ -38,6 +39,7 @@ from lowcode_faas_core.model import (
     Status,
 )
 from lowcode_faas_core.remote import RemoteInvoker
+from lowcode_faas_core.testing.memory_metrics import MemoryMetrics
 from lowcode_faas_core.testing.memory_storage import MemoryStorage
 
 REF = FunctionRef("", "greet")
@@ -144,6 +146,35 @@ def test_a_damaged_source_is_not_read_again(storage: MemoryStorage) -> None:
     with pytest.raises(SourceCorrupt):
         invoker(storage, runner).invoke(request())
     assert len(runner.invocations) == 1
+
+
+@pytest.mark.fault(119)
+def test_a_damaged_source_is_counted_as_such(storage: MemoryStorage) -> None:
+    storage.sources[storage.deployment(REF).deployment_id] = b"evil"
+    metrics = MemoryMetrics()
+    local = LocalInvoker(storage, Reading(), LIMITS, Admission(4), None, Meter(metrics))
+    with pytest.raises(SourceCorrupt):
+        local.invoke(request())
+    assert metrics.events == [("began",), ("ended", str(REF), "source_corrupt", None)]
+
+
+def test_one_that_is_resolved_again_counts_once(storage: MemoryStorage) -> None:
+    metrics = MemoryMetrics()
+    runner = Reading(deploy_next(storage))
+    local = LocalInvoker(storage, runner, LIMITS, Admission(4), None, Meter(metrics))
+    local.invoke(request())
+    assert [event[:3] for event in metrics.events] == [
+        ("began",),
+        ("ended", str(REF), "succeeded"),
+    ]
+
+
+def test_what_names_no_function_is_not_counted(storage: MemoryStorage) -> None:
+    metrics = MemoryMetrics()
+    local = LocalInvoker(storage, Reading(), LIMITS, Admission(4), None, Meter(metrics))
+    with pytest.raises(FunctionNotFound):
+        local.invoke(msgspec.structs.replace(request(), ref=FunctionRef("", "absent")))
+    assert metrics.events == []
 
 
 class SlowToResolve(MemoryStorage):

@@ -73,7 +73,7 @@ class DockerLauncher(Launcher):
 
     def adopt_orphans(self) -> int:
         """Remove the containers of earlier lives and of serving processes that were killed."""
-        return self.host.reaper.reap()
+        return self.host.reaper.adopt()
 
     def isolation(self) -> Isolation:
         """Say what separates user code from the host."""

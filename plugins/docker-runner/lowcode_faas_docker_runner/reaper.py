@@ -35,6 +35,8 @@ class Reaper:
         self._known = known
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        #: Containers removed since :meth:`adopt` was last asked.
+        self._untold = 0
         self._stop = threading.Event()
 
     def open(self) -> None:
@@ -54,8 +56,17 @@ class Reaper:
         for found in self._engine.containers(labels):
             if self._is_ownerless(found) and self._engine.remove(found["Id"]):
                 removed += 1
+                with self._lock:
+                    self._untold += 1
                 _log.warning("removed the ownerless container %s", found["Id"][:12])
         return removed
+
+    def adopt(self) -> int:
+        """Look now; return how many were removed since this was last asked, by the thread too."""
+        self.reap()
+        with self._lock:
+            untold, self._untold = self._untold, 0
+        return untold
 
     def close(self) -> None:
         """End the thread."""
