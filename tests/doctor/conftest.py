@@ -51,7 +51,7 @@ def doctor(tmp_path: Path) -> Callable[..., Report]:
             cwd=tmp_path,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
             check=False,
         )
         found = json.loads(done.stdout)["findings"] if done.stdout else []

@@ -37,7 +37,7 @@ def shell(commands: str, cwd: Path, **environ: str) -> str:
         env={**os.environ, **environ, "PATH": path},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

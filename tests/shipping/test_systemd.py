@@ -128,7 +128,7 @@ class Activated:
         self.folder = folder
         self.notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.notices.bind(str(folder / "notify"))
-        self.notices.settimeout(30)
+        self.notices.settimeout(60)
         self.processes = []
 
     def start(self, **variables):
@@ -168,7 +168,7 @@ class Activated:
         return process
 
     def call(self, method, path, **more):
-        http = urllib3.PoolManager(retries=False, timeout=30)
+        http = urllib3.PoolManager(retries=False, timeout=60)
         return http.request(method, f"http://127.0.0.1:{self.port}{path}", **more)
 
     def close(self):
@@ -196,23 +196,23 @@ def test_a_socket_that_is_handed_over_outlives_the_service(activated):
     assert activated.call("POST", "/functions/pid/invoke", json={}).status == 200
     # When it ends
     first.send_signal(signal.SIGTERM)
-    assert first.wait(15) == 0
+    assert first.wait(60) == 0
     # Then whoever calls now waits in the socket's queue
-    with socket.create_connection(("127.0.0.1", activated.port), timeout=30) as waiting:
+    with socket.create_connection(("127.0.0.1", activated.port), timeout=60) as waiting:
         waiting.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
         # Until the next one serves it
         second = activated.start()
         assert waiting.recv(4096).startswith(b"HTTP/1.1 200")
     second.send_signal(signal.SIGTERM)
-    assert second.wait(15) == 0
+    assert second.wait(60) == 0
 
 
 def test_the_dispatcher_needs_no_memory_that_is_written_and_executed(activated):
     """``MemoryDenyWriteExecute``, as in the unit: with a worker elsewhere it starts no Node."""
     process = activated.start(ACTIVATE_MDWE="1", WORKER_URL="http://127.0.0.1:1")
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while (answer := activated.call("GET", "/readyz")).status != 503:
         assert time.monotonic() < deadline
     assert b"the worker at" in answer.data
     process.send_signal(signal.SIGTERM)
-    assert process.wait(15) == 0
+    assert process.wait(60) == 0
