@@ -387,8 +387,6 @@ def description() -> Description:
 def api(request: pytest.FixtureRequest, tmp_path: Path, description: Description) -> Iterator[Api]:
     if request.param == "db_s3":
         given = request.getfixturevalue("db_s3_environ")
-        # Until the plugin keeps executions itself.
-        given = {"LOWCODE_FAAS_EXECUTIONS": "sqlite", **given}
         with db_s3_setup({**_environ(tmp_path), **given}, description) as built:
             yield built
         return
