@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
 import pytest
+from lowcode_faas_db_s3.executions.store import PostgresExecutions
 from lowcode_faas_db_s3.settings import PostgresSettings, S3Settings
 from lowcode_faas_db_s3.storage import DbS3Storage
 
@@ -114,3 +115,21 @@ def deploy() -> Callable[..., object]:
     return lambda storage, source=b"// 1", **given: (
         storage.deploy(REF, sample_draft(source, **given)).deployment
     )
+
+
+@pytest.fixture
+def open_store(backend) -> Iterator[Callable[..., PostgresExecutions]]:
+    """Open a store through the proxy, or past it, as another host has it."""
+    opened: list[PostgresExecutions] = []
+
+    def open_one(*, past_proxy: bool = False) -> PostgresExecutions:
+        postgres = backend.postgres
+        if past_proxy:
+            postgres = replace(postgres, dsn=backend.servers.postgres.dsn(backend.database))
+        opened.append(PostgresExecutions(postgres, lease_s=3.0))
+        return opened[-1]
+
+    yield open_one
+    backend.to_postgres.refusing = backend.to_postgres.swallowing = False
+    for store in opened:
+        store.close()

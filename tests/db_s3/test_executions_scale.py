@@ -78,7 +78,7 @@ LISTS = {
 
 
 @pytest.fixture(scope="module")
-def _filled(servers) -> str:
+def filled(servers) -> str:
     """Return a database with a hundred thousand executions."""
     database = servers.postgres.database()
     dsn = servers.postgres.dsn(database)
@@ -91,8 +91,8 @@ def _filled(servers) -> str:
 
 
 @pytest.fixture
-def store(_filled: str) -> Iterator[PostgresExecutions]:
-    store = _store(_filled)
+def store(filled: str) -> Iterator[PostgresExecutions]:
+    store = _store(filled)
     yield store
     store.close()
 
@@ -137,7 +137,7 @@ def _assert_indexed(name: str, scans: set[str]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LISTS)
 def test_a_list_reads_little_more_than_it_shows(
-    store: PostgresExecutions, _filled: str, name: str
+    store: PostgresExecutions, filled: str, name: str
 ) -> None:
     wanted, expected = LISTS[name]
     sources = None
@@ -150,7 +150,7 @@ def test_a_list_reads_little_more_than_it_shows(
     took = time.perf_counter() - begun
     assert len(page.items) == expected
     for place in (before, (time.time_ns() // 1000 - 10**9, 0)):
-        scans, rows = _plan(_filled, *queries.listing(wanted, sources, place, 101))
+        scans, rows = _plan(filled, *queries.listing(wanted, sources, place, 101))
         print(f"{name}: {rows} rows, {took * 1000:.1f} ms, {', '.join(sorted(scans))}")
         _assert_indexed(name, scans)
         # Each source is read until the page is full: what is few is not looked for among many.
@@ -158,13 +158,13 @@ def test_a_list_reads_little_more_than_it_shows(
 
 
 @pytest.mark.slow
-def test_statistics_read_what_they_add_up(store: PostgresExecutions, _filled: str) -> None:
+def test_statistics_read_what_they_add_up(store: PostgresExecutions, filled: str) -> None:
     given = {
         "path": "org1/team1",
         "name": "f1",
         "since": queries.microseconds(ago(minutes=10)),
     }
-    scans, rows = _plan(_filled, queries.STATS, given)
+    scans, rows = _plan(filled, queries.STATS, given)
     _assert_indexed("stats", scans)
     begun = time.perf_counter()
     found = store.stats(FunctionRef("org1/team1", "f1"), ago(minutes=10))
@@ -177,13 +177,13 @@ def test_statistics_read_what_they_add_up(store: PostgresExecutions, _filled: st
 
 @pytest.mark.slow
 def test_every_other_statement_reads_what_it_returns(
-    store: PostgresExecutions, servers, _filled: str
+    store: PostgresExecutions, servers, filled: str
 ) -> None:
     for n in range(1000):
         store.show_interest(f"execution-{n}", 60)
     record = sample_record()
     store.record([record], [sample_line(record.execution_id, n) for n in range(1, 101)])
-    servers.postgres.execute("VACUUM ANALYZE", _filled.rpartition("=")[2])
+    servers.postgres.execute("VACUUM ANALYZE", filled.rpartition("=")[2])
     [(row,)] = store._link.rows(
         "SELECT id FROM executions WHERE execution_id = %s", (record.execution_id,)
     )
@@ -206,7 +206,7 @@ def test_every_other_statement_reads_what_it_returns(
         "withdraw": (statements.WITHDRAW, {**owner, "id": record.execution_id}, 1),
     }
     for name, (text, given, most) in asked.items():
-        scans, rows = _plan(_filled, text, given)
+        scans, rows = _plan(filled, text, given)
         print(f"{name}: {rows} rows, {', '.join(sorted(scans))}")
         _assert_indexed(name, scans)
         assert rows <= most, name

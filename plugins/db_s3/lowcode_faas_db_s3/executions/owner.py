@@ -53,8 +53,11 @@ class Owner:
         After an outage of the database all have been silent, and the first to come back must not
         take the others for dead.
         """
-        since = self._heard_since
-        return since is not None and _now() - since > self.lease_s
+        with self._guard:
+            seen, since = self._seen, self._heard_since
+        if seen is None or since is None:
+            return False
+        return _now() - seen <= self.lease_s / 2 and _now() - since > self.lease_s
 
     def close(self) -> None:
         """Say goodbye, if the database hears it: else its lease ends by itself."""

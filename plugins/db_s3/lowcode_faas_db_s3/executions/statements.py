@@ -169,7 +169,8 @@ DELETE FROM execution_interests WHERE execution_id IN (
 LOSE: Final = f"""
 WITH gone AS MATERIALIZED (
     SELECT e.id FROM executions e
-    WHERE e.status = 'running' AND e.status <> 'succeeded' AND NOT EXISTS (
+    WHERE e.status = 'running' AND e.status <> 'succeeded' AND e.owner IS DISTINCT FROM %(owner)s
+    AND NOT EXISTS (
         SELECT 1 FROM execution_owners o WHERE o.owner = e.owner
         AND o.seen_at > CASE WHEN %(judge)s
             THEN now() - %(lease)s * interval '1 second' ELSE '-infinity' END)
@@ -227,13 +228,14 @@ CROSS JOIN LATERAL (
     FROM (SELECT document FROM execution_lines WHERE execution = k.id LIMIT %(most)s) c) l
 ORDER BY k.place"""
 
+# By their places, which no plan can miss: they are held by their execution, and never updated.
 #: Parameters: rows, lines at most; owner.
 DELETE_LINES: Final = f"""
 WITH kept AS (
-    DELETE FROM execution_lines l USING (
-        SELECT execution, seq FROM execution_lines WHERE execution = ANY(%(ids)s::bigint[])
-        LIMIT %(most)s) c
-    WHERE l.execution = c.execution AND l.seq = c.seq
+    DELETE FROM execution_lines l WHERE l.ctid = ANY(ARRAY(
+        SELECT c.ctid FROM unnest(%(ids)s::bigint[]) k(id)
+        CROSS JOIN LATERAL (SELECT ctid FROM execution_lines WHERE execution = k.id) c
+        LIMIT %(most)s))
     RETURNING -(octet_length(l.document) + {LINE_BYTES}) AS n)
 {_ACCOUNT}"""
 

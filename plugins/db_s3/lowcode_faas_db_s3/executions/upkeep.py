@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any, Final
 
 from lowcode_faas_db_s3.executions import statements
@@ -29,10 +30,10 @@ LOCK: Final = 0x4C43_4641_4558
 STEP_EXECUTIONS: Final = 200
 STEP_LINES: Final = 2000
 STEP_BYTES: Final = 4 << 20
-#: Executions that are weighed with one statement.
+#: Executions that are weighed first: the rest is, too, in one go, unless these are enough.
 _WEIGHED: Final = 20
 #: What may be counted, of the bound: the rest is for rows that are dead and not yet vacuumed.
-FULL: Final = 0.95
+FULL: Final = 0.9
 
 _EVER: Final = 2**62
 
@@ -107,25 +108,25 @@ class Upkeep:
             return False
         chosen: list[int] = []
         lines = freed = 0
-        for start in range(0, len(oldest), _WEIGHED):
-            part = oldest[start : start + _WEIGHED]
-            sizes = dict(part)
-            cursor.execute(
-                statements.WEIGHED, {"ids": [row for row, _ in part], "most": STEP_LINES + 1}
-            )
-            for row, count, size in cursor.fetchall():
-                too_much = lines + count > STEP_LINES or freed + size > STEP_BYTES
-                if freed >= excess or (chosen and too_much):
-                    break
-                chosen.append(row)
-                lines += count
-                freed += size + sizes[row]
-            else:
-                continue
-            break
+        for row, count, size in _weighed(cursor, oldest):
+            too_much = lines + count > STEP_LINES or freed + size > STEP_BYTES
+            if freed >= excess or (chosen and too_much):
+                break
+            chosen.append(row)
+            lines += count
+            freed += size
         given.update(ids=chosen, most=STEP_LINES)
         cursor.execute(statements.DELETE_LINES, given)
         if lines <= STEP_LINES:  # one that printed a great deal goes in several steps
             cursor.execute(statements.DELETE_EXCHANGES, given)
             cursor.execute(statements.DELETE_EXECUTIONS, given)
         return True
+
+
+def _weighed(cursor: Any, oldest: list[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
+    """Yield row, lines and bytes of each; lines are counted up to one more than a step takes."""
+    for part in (oldest[:_WEIGHED], oldest[_WEIGHED:]):
+        sizes = dict(part)
+        cursor.execute(statements.WEIGHED, {"ids": list(sizes), "most": STEP_LINES + 1})
+        for row, count, size in cursor.fetchall():
+            yield row, count, size + sizes[row]

@@ -1,0 +1,146 @@
+"""Size under load, who is lost and who only was out of touch, and no two that wait for each other."""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from lowcode_faas_db_s3.executions.statements import LINE_BYTES
+from lowcode_faas_db_s3.executions.store import PostgresExecutions
+
+from lowcode_faas_core.records import RecordFilter
+from lowcode_faas_core.testing.executions_upkeep import WEEK_S, ago
+from lowcode_faas_core.testing.samples import sample_line, sample_record, sample_running
+
+MUCH = 1 << 40
+BOUND = 64 << 20
+TABLES = ("executions", "execution_exchanges", "execution_lines", "execution_sources")
+TEXT = "x" * 1000
+
+Open = Callable[..., PostgresExecutions]
+
+
+def occupied(backend) -> int:
+    """Return what the files of the tables and their indexes take."""
+    sizes = " + ".join(f"pg_total_relation_size('{table}')" for table in TABLES)
+    return int(backend.sql(f"SELECT {sizes}")[0][0])
+
+
+def batch(count: int = 100, lines: int = 10, **changes: object) -> tuple[list, list]:
+    records = [sample_record(**changes) for _ in range(count)]
+    return records, [
+        sample_line(each.execution_id, n, TEXT) for each in records for n in range(1, lines + 1)
+    ]
+
+
+@pytest.fixture
+def quick_autovacuum(servers) -> Iterator[None]:
+    """Vacuum as often, for what is written here in seconds, as servers do for that of minutes."""
+    for what in ("SET autovacuum_naptime = '1s'", "SET autovacuum_vacuum_cost_delay = 0"):
+        servers.postgres.execute(f"ALTER SYSTEM {what}")
+    servers.postgres.execute("SELECT pg_reload_conf()")
+    yield
+    servers.postgres.execute("ALTER SYSTEM RESET ALL")
+    servers.postgres.execute("SELECT pg_reload_conf()")
+
+
+@pytest.mark.slow
+def test_the_size_keeps_to_its_bound_under_constant_load(
+    backend, open_store: Open, quick_autovacuum
+) -> None:
+    # Given two that write twice the bound, and after each batch do the upkeep that is due, for a
+    # while, as the recorders of two processes do
+    counted: list[int] = []
+    files: list[int] = []
+    steps: list[float] = []
+
+    def run(store: PostgresExecutions) -> None:
+        for _ in range(45):
+            store.record(*batch())
+            end = time.monotonic() + 0.1
+            due = True
+            while due and time.monotonic() < end:
+                begun = time.perf_counter()
+                due = store.tend(WEEK_S, BOUND)
+                steps.append(time.perf_counter() - begun)
+            counted.append(store.size())
+            files.append(occupied(backend))
+
+    threads = [threading.Thread(target=run, args=(open_store(past_proxy=True),)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    # Then what is counted stays near the bound, and what the files take stays near that
+    shown = [f"{size / 2**20:.1f}" for size in (max(counted), counted[-1], max(files), files[-1])]
+    print(
+        f"bound {BOUND >> 20} MiB; counted: most {shown[0]}, at the end {shown[1]}; files: most "
+        f"{shown[2]}, at the end {shown[3]}; {len(steps)} steps, median "
+        f"{statistics.median(steps) * 1000:.0f} ms, longest {max(steps) * 1000:.0f} ms"
+    )
+    assert max(counted) <= BOUND * 1.1
+    assert counted[-1] >= BOUND * 0.8
+    assert (
+        max(files) <= BOUND * 1.4
+    )  # dead rows, too: here a tenth of the bound is written a second
+    # And the accounts are right to the byte
+    [(rows,)] = backend.sql(f"""
+        SELECT (SELECT coalesce(sum(bytes), 0) FROM executions)
+            + (SELECT coalesce(sum(octet_length(document) + {LINE_BYTES}), 0) FROM execution_lines)
+        """)
+    assert open_store().size() == rows
+
+
+@pytest.mark.slow
+def test_whoever_writes_waits_for_no_deletion(backend, open_store: Open) -> None:
+    # Given much that is too old
+    cleaner, writer = open_store(past_proxy=True), open_store(past_proxy=True)
+    for _ in range(100):
+        cleaner.record(*batch(started_at=ago(hours=2)))
+    waits: dict[bool, list[float]] = {False: [], True: []}
+    steps = 0
+    # When it is deleted as fast as can be, every other moment, while another writes
+    deleting, done = threading.Event(), threading.Event()
+
+    def clean() -> None:
+        nonlocal steps
+        while not done.is_set():
+            if deleting.is_set():
+                steps += 1
+                if not cleaner.tend(3600, MUCH):
+                    done.set()
+            else:
+                time.sleep(0.001)
+
+    thread = threading.Thread(target=clean)
+    thread.start()
+    while not done.is_set():
+        for now in (False, True):
+            (deleting.set if now else deleting.clear)()
+            end = time.monotonic() + 0.3
+            while time.monotonic() < end:
+                records, lines = batch(20, 5)
+                begun = time.perf_counter()
+                writer.record(records, lines)
+                writer.begin(sample_running())
+                waits[now].append(time.perf_counter() - begun)
+    thread.join()
+    # Then it takes longer by no more than the machine's share that the other takes
+    shown = {
+        now: [each[len(each) // 2], each[int(len(each) * 0.95)], each[-1]]
+        for now, each in ((now, sorted(each)) for now, each in waits.items())
+    }
+    print(
+        f"{steps} steps; median, 95 %, longest in ms: "
+        + ", ".join(
+            f"{'beside' if now else 'without'} {[f'{x * 1000:.0f}' for x in each]}"
+            for now, each in shown.items()
+        )
+    )
+    assert cleaner.executions(RecordFilter(until=ago(hours=1)), 1).items == []
+    assert steps >= 40
+    assert shown[True][0] < shown[False][0] * 3 + 0.02
+    assert shown[True][1] < shown[False][1] * 5 + 0.05
