@@ -10,11 +10,12 @@ import re
 
 __all__ = ["traceparent"]
 
-#: Version, trace id, parent id, flags. Version ff and ids of zeros only are illegal; what follows
-#: the flags belongs to versions later than ours.
+#: Version, trace id, parent id, flags. Version ff and ids of zeros only are illegal.
 _parts = re.compile(
-    r"(?!ff)([0-9a-f]{2})-((?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16})-([0-9a-f]{2})(-.*)?"
+    r"(?!ff)([0-9a-f]{2})-((?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16})-([0-9a-f]{2})"
 ).fullmatch
+#: Characters of these; what follows belongs to versions later than ours.
+_LENGTH = 55
 #: The one flag that version 00 can pass on for a version it does not know.
 _SAMPLED = 1
 
@@ -27,10 +28,11 @@ def traceparent(given: str | None) -> str | None:
     """
     if not given:
         return None
-    parts = _parts(given)
-    if parts is None:
+    parts = _parts(given[:_LENGTH])
+    rest = given[_LENGTH:]
+    if parts is None or (rest and not rest.startswith("-")):
         return None
-    version, ids, flags, rest = parts.groups()
+    version, ids, flags = parts.groups()
     if version == "00":
         return None if rest else given
     return f"00-{ids}-{int(flags, 16) & _SAMPLED:02x}"
