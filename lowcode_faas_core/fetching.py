@@ -9,7 +9,13 @@ from collections.abc import Sequence
 from typing import Final
 
 from lowcode_faas_core.admission import SOURCES, Admission
-from lowcode_faas_core.errors import InvalidValue, PluginError, SourceBlocked, SourceInvalid
+from lowcode_faas_core.errors import (
+    CapacityError,
+    InvalidValue,
+    PluginError,
+    SourceBlocked,
+    SourceInvalid,
+)
 from lowcode_faas_core.interfaces.source import FetchedSource, FetchLimits, SourceFetcher
 
 __all__ = ["MAX_URL", "SourceFetching"]
@@ -27,7 +33,8 @@ _MARK: Final = "\ufeff".encode()
 class SourceFetching:
     """Fetches sources; for many threads at once. Tags are remembered here, for this process alone.
 
-    A fetch takes the place of an invocation, so that slow servers leave threads for others.
+    A fetch takes the place of an invocation, and all of them half of the places at most, so that
+    slow servers leave threads for others.
     """
 
     def __init__(
@@ -44,6 +51,8 @@ class SourceFetching:
                     raise PluginError(f"two source fetchers serve {scheme} URLs; keep one")
         self._limits = limits
         self._admission = admission
+        self._at_once = max(1, admission.permits // 2)
+        self._turns = threading.BoundedSemaphore(self._at_once)
         #: The tag and sha256 of what was last found under a URL, oldest first.
         self._tags: OrderedDict[str, tuple[str, str]] = OrderedDict()
         self._lock = threading.Lock()
@@ -64,11 +73,16 @@ class SourceFetching:
         etag, known = self._tags.get(url, (None, None))
         if kept is None or known != kept:
             etag = None
-        seat = self._admission.enter(SOURCES, lambda: False)
+        if not self._turns.acquire(blocking=False):
+            raise CapacityError(f"{self._at_once} sources are being fetched by this process")
         try:
-            found = fetcher.fetch(url, self._limits, etag)
+            seat = self._admission.enter(SOURCES, lambda: False)
+            try:
+                found = fetcher.fetch(url, self._limits, etag)
+            finally:
+                self._admission.leave(seat)
         finally:
-            self._admission.leave(seat)
+            self._turns.release()
         sha256 = kept if found is None else found.sha256
         if pinned is not None and sha256 != pinned:
             raise SourceInvalid(f"the URL has a source whose sha256 is {sha256}", "/sha256")
