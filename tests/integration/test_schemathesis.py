@@ -21,7 +21,7 @@ import pytest
 from tests.api.sources import Sources
 
 FOLDER = Path(__file__).with_name("fuzzing")
-SECONDS = os.environ.get("FUZZING_SECONDS", "75")
+SECONDS = os.environ.get("FUZZING_SECONDS", "120")
 CONFIG = FOLDER / "schemathesis.toml"
 COMMAND = Path(sys.executable).with_name("schemathesis")
 TOKENS = Path(sys.executable).with_name("lowcode-faas")
