@@ -114,6 +114,12 @@ def test_variables_exist_and_the_address_is_the_sockets(role):
     assert parse_address(stream) == parse_address(unit.environment[listen])
 
 
+def test_both_keep_the_same_data_the_same_way():
+    shared = ("LOWCODE_FAAS_DATA_DIR", "LOWCODE_FAAS_FILES_KEEP_VERSIONS")
+    ours, theirs = (Unit(f"{name}.service").environment for name in ROLES.values())
+    assert [ours[name] for name in shared] == [theirs[name] for name in shared]
+
+
 def test_the_dispatcher_cannot_reach_the_engine_and_the_worker_can():
     assert "Service.SupplementaryGroups" not in Unit("lowcode-faas.service").lines
     assert Unit("lowcode-faas-worker.service").one("Service.SupplementaryGroups") == "docker"
