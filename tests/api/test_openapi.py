@@ -229,6 +229,16 @@ def test_every_operation_shows_what_is_sent_and_answered(description: Any) -> No
                     assert content["application/json"]["examples"], operation["operationId"]
 
 
+def test_every_operation_that_asks_who_calls_says_how_that_may_end(description: Any) -> None:
+    asked = 0
+    for item in description.document["paths"].values():
+        for method, operation in item.items():
+            if method != "parameters" and operation.get("security") != []:
+                asked += 1
+                assert {"401", "429"} <= set(operation["responses"]), operation["operationId"]
+    assert asked > 20
+
+
 def test_links_lead_to_operations_and_their_parameters(description: Any) -> None:
     operations: dict[str, set[str]] = {}
     links: list[dict[str, Any]] = []
