@@ -22,6 +22,7 @@ _CALLING: Final = {
     "delete": "functions",
     "collections": "collections",
     "env": "env",
+    "executions": "executions",
     "logs": "logs",
 }
 _ON_THE_HOST: Final = {

@@ -135,3 +135,21 @@ def test_logs_query_speaks_every_language(run: Callable[..., Any]) -> None:
     code, out, _ = run("logs", "query", "--run-id", "r-1", "-c", "shop")
     assert code == 0
     assert out.count("r-1") >= 5
+
+
+def test_what_ran_is_found_and_followed(run: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "greet.mjs").write_text(GREET)
+    run("deploy", "greet.mjs")
+    made = json.loads(run("invoke", "greet", "-d", '{"name": "x"}', "--json")[1])
+    # Following an execution that has ended shows all of it; it waits for the record, too
+    code, out, talk = run("logs", "show", "-f", made["execution_id"])
+    assert (code, talk) == (0, "succeeded\n")
+    assert out.endswith("  info   asked x\n")
+    assert run("logs", "show", made["execution_id"])[1] == out
+    listed = run("executions", "list", "-f", "greet")[1]
+    assert listed.split()[0] == made["execution_id"]
+    shown = json.loads(run("executions", "show", made["execution_id"])[1])
+    assert (shown["status"], shown["input"]) == ("succeeded", None)
+    code, _, talk = run("executions", "replay", made["execution_id"])
+    assert code == 1
+    assert "was not kept" in talk
