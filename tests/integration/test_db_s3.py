@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import signal
+import subprocess
+import sys
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+import urllib3
+from lowcode_faas_db_s3.executions.store import PostgresExecutions
+from lowcode_faas_db_s3.settings import PostgresSettings
 
+from lowcode_faas_core.recording import FLUSH_S, LOOK_S
+from lowcode_faas_core.testing.samples import sample_record
+from tests.integration.test_executions import BUSY_S, NAP, everything
 from tests.services.fixtures import db_s3_environ, postgres_of, s3_of
 from tests.services.s3 import CACHE_S
 
@@ -79,3 +91,82 @@ def test_a_damaged_object_is_never_executed(dispatchers, db_s3_environ, s3_of):
     status, problem = second.invoke("greet")
     assert (status, problem["code"], problem["outcome"]) == (500, "source_corrupt", "not_executed")
     assert second.call("GET", "/functions/greet/source")[0] == 500
+
+
+@pytest.mark.fault(100)
+@pytest.mark.slow
+def test_what_a_killed_host_ran_is_lost_and_the_rest_is_there(dispatchers, poll):
+    """Of two dispatchers one is killed in the middle of runs: the other tells what became of them."""
+    doomed, other = dispatchers
+    doomed.deploy("nap", NAP)
+    answered: dict[str, float] = {}
+    sent = iter(range(2000))
+    enough = threading.Event()
+
+    def call(service: Any) -> None:
+        for n in sent:
+            chosen = {"execution_id": f"chosen-{n:05}"} if n % 10 == 0 else {}
+            try:
+                status, result = service.invoke("nap", {"ms": 5000 if n % 50 == 3 else 2}, **chosen)
+            except urllib3.exceptions.HTTPError:
+                return
+            if status == 200:
+                answered[result["execution_id"]] = time.monotonic()
+            if len(answered) > 300:
+                enough.set()
+            if enough.is_set() and service is other:
+                return
+
+    threads = [
+        threading.Thread(target=call, args=(each,), daemon=True) for each in [doomed, other] * 6
+    ]
+    for thread in threads:
+        thread.start()
+    other.call("GET", "/executions?status=running")
+    assert enough.wait(120), len(answered)
+    seen_running = {each["execution_id"] for each in everything(other, "&status=running")}
+    killed = time.monotonic()
+    due = {key for key, at in list(answered.items()) if at < killed - FLUSH_S - LOOK_S - BUSY_S}
+    doomed.process.send_signal(signal.SIGKILL)
+    doomed.process.wait(10)
+    for thread in threads:
+        thread.join(60)
+    poll("what was lost is closed", lambda: everything(other, "&status=running") == [], 60)
+    took = time.monotonic() - killed
+    records = everything(other)
+    by_id = {each["execution_id"]: each["status"] for each in records}
+    statuses = Counter(by_id.values())
+    print(
+        f"closed after {took:.1f} s; due {len(due)}, recorded {len(due & set(by_id))}; {statuses}"
+    )
+    assert len(by_id) == len(records)
+    assert len(due) > 50
+    assert due <= set(by_id)
+    assert seen_running
+    assert seen_running <= set(by_id)
+    assert set(statuses) == {"succeeded", "lost"}
+    assert all(by_id[key] == "succeeded" for key in due)
+    begun = next(key for key, status in by_id.items() if key.startswith("chosen-"))
+    assert other.invoke("nap", execution_id=begun)[1]["code"] == "execution_id_taken"
+
+
+@pytest.mark.fault(116)
+def test_the_schema_of_executions_comes_with_migrate(db_s3_environ):
+    """``migrate`` makes their tables; ``gc`` leaves what they hold alone."""
+    command = Path(sys.executable).with_name("lowcode-faas")
+    environ = {**os.environ, **db_s3_environ}
+
+    def run(*arguments: str) -> str:
+        done = subprocess.run(
+            [command, *arguments], env=environ, capture_output=True, text=True, check=True
+        )
+        return done.stdout
+
+    assert "0002_executions.sql" in run("migrate")
+    assert run("migrate") == ""
+    store = PostgresExecutions(PostgresSettings(dsn=db_s3_environ["LOWCODE_FAAS_POSTGRES_DSN"]))
+    record = sample_record()
+    store.record([record], [])
+    run("gc", "--delete")
+    assert store.execution(record.execution_id) == record
+    store.close()
