@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from datetime import datetime
+
 import pytest
+
+from tests.integration.test_executions import NAP, follow, started
 
 GREET = """
 export async function handler(input, context) {
@@ -28,3 +34,34 @@ def test_a_function_is_deployed_and_invoked(serve, poll, exchange):
         assert result["start"] in (start, "cold")
     for words in ("hello you", "careful"):
         poll("it was logged", lambda words=words: words in service.text())
+
+
+def test_a_follower_sees_lines_soon_after_they_are_printed(serve):
+    service = serve(WORKERS="2", FUNCTION_LOGS_SINK="none")
+    service.deploy("nap", NAP)
+    service.invoke("nap")
+    body = {"input": {"ms": 3000, "lines": 30}, "execution_id": "followed-here"}
+    running = threading.Thread(
+        target=service.call, args=("POST", "/functions/nap/invoke", body), daemon=True
+    )
+    running.start()
+    assert started(service, "followed-here") == 200
+    began = time.time()
+    seen = list(follow(service, "followed-here"))
+    assert [data["message"] for _, kind, data in seen if kind == "message"] == [
+        f"line {n}" for n in range(30)
+    ]
+    assert seen[-1][1:] == ("end", {"status": "succeeded"})
+    # A container's clock is the host's
+    delays = sorted(
+        came - printed
+        for came, kind, data in seen
+        if kind == "message"
+        and (printed := datetime.fromisoformat(data["ts"][:26] + "+00:00").timestamp())
+        > began + 0.2
+    )
+    print(
+        f"{len(delays)} lines: median {delays[len(delays) // 2]:.3f} s, longest {delays[-1]:.3f} s"
+    )
+    assert len(delays) > 10
+    assert delays[int(len(delays) * 0.9)] < 0.2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import statistics
 import threading
@@ -310,3 +311,38 @@ def test_a_store_that_is_down_stops_no_invocation(serve: Serve, poll: Poll, tmp_
     (data / "executions").unlink()
     poll("it is recorded", lambda: service.call("GET", "/executions")[0] == 200, 10)
     poll("all of it is", lambda: len(everything(service)) == 20, 10)
+
+
+@pytest.mark.fault(98)
+def test_what_a_killed_gunicorn_worker_ran_is_lost_and_the_service_goes_on(
+    serve: Serve, poll: Poll
+) -> None:
+    service, _ = services(serve, False)
+    service.deploy("nap", NAP)
+    answers = service.in_background("nap", {"ms": 60_000}, execution_id="ran-when-killed")
+    assert started(service, "ran-when-killed") == 200
+    for seen in service.gunicorn_workers():
+        os.kill(seen.pid, signal.SIGKILL)
+    poll("the caller is told nothing more", lambda: answers, 10)
+    assert isinstance(answers[0], urllib3.exceptions.HTTPError)
+    poll("others serve", service.ready, 20)
+    poll("it is closed", lambda: everything(service, "&status=lost"), 10)
+    [lost] = everything(service)
+    assert (lost["execution_id"], lost["status"]) == ("ran-when-killed", "lost")
+    assert (lost["finished_at"], lost["outcome"]) == (None, "unknown")
+
+
+@pytest.mark.fault(101)
+def test_a_run_whose_caller_went_away_is_recorded(serve: Serve, poll: Poll) -> None:
+    service, _ = services(serve, False)
+    service.deploy("nap", NAP)
+    body = {"input": {"ms": 1500}, "execution_id": "nobody-waits"}
+    with (
+        urllib3.PoolManager(retries=False) as impatient,
+        pytest.raises(urllib3.exceptions.HTTPError),
+    ):
+        impatient.request("POST", f"{service.url}/functions/nap/invoke", json=body, timeout=0.5)
+    poll("it ended", lambda: everything(service, "&status=succeeded"), 20)
+    [found] = everything(service)
+    assert found["execution_id"] == "nobody-waits"
+    assert found["timings_ms"]["run"] >= 1500
