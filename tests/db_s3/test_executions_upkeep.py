@@ -12,7 +12,7 @@ from lowcode_faas_db_s3.executions.statements import LINE_BYTES
 from lowcode_faas_db_s3.executions.store import PostgresExecutions
 
 from lowcode_faas_core.records import RecordFilter
-from lowcode_faas_core.testing.executions_upkeep import WEEK_S, ago
+from lowcode_faas_core.testing.executions_upkeep import WEEK_S, ago, tended
 from lowcode_faas_core.testing.samples import sample_line, sample_record, sample_running
 
 MUCH = 1 << 40
@@ -144,3 +144,37 @@ def test_whoever_writes_waits_for_no_deletion(backend, open_store: Open) -> None
     assert steps >= 40
     assert shown[True][0] < shown[False][0] * 3 + 0.02
     assert shown[True][1] < shown[False][1] * 5 + 0.05
+
+
+def test_what_nobody_uses_any_more_is_forgotten(backend, open_store: Open) -> None:
+    """Sources of nothing, owners long gone and interests that are over go; the account stays."""
+    gone, store = open_store(), open_store()
+    kept, deleted = sample_record(), sample_record(started_at=ago(hours=2))
+    gone.record([kept, deleted], [])
+    gone.begin(sample_running(deployment_id=deleted.deployment_id))
+    gone.show_interest("execution-1", 0.01)
+    tended(store, max_age_s=3600)
+    gone.close()
+    backend.sql("UPDATE execution_sources SET used_on = current_date - 10")
+    backend.sql("UPDATE execution_owners SET seen_at = seen_at - interval '2 hours'")
+    size = store.size()
+    assert size > 0
+    tended(open_store())  # whose first step looks at everything
+    # Closed as lost, it counts, and what it ran from is still used
+    assert store.size() > size
+    sources = {row[0] for row in backend.sql("SELECT deployment_id FROM execution_sources")}
+    assert sources == {kept.deployment_id, deleted.deployment_id}
+    size = store.size()
+    backend.sql("DELETE FROM executions WHERE status = 'lost'")
+    backend.sql("UPDATE execution_owners SET seen_at = seen_at - interval '2 hours'")
+    tended(open_store())
+    assert store.size() == size
+    assert len(backend.sql("SELECT 1 FROM execution_owners")) == 1
+    assert backend.sql("SELECT 1 FROM execution_interests") == []
+    assert [row[0] for row in backend.sql("SELECT deployment_id FROM execution_sources")] == [
+        kept.deployment_id
+    ]
+    # And a source that is used again after days is not taken for unused
+    backend.sql("UPDATE execution_sources SET used_on = current_date - 10")
+    store.record([sample_record(deployment_id=kept.deployment_id)], [])
+    assert backend.sql("SELECT used_on = current_date FROM execution_sources") == [(True,)]
