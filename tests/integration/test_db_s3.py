@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from lowcode_faas_db_s3.settings import PostgresSettings
 
 from lowcode_faas_core.recording import FLUSH_S, LOOK_S
 from lowcode_faas_core.testing.samples import sample_record
-from tests.integration.test_executions import BUSY_S, NAP, everything
+from tests.integration.test_executions import BUSY_S, NAP, everything, follow, started
 from tests.services.fixtures import db_s3_environ, postgres_of, s3_of
 from tests.services.s3 import CACHE_S
 
@@ -148,6 +149,33 @@ def test_what_a_killed_host_ran_is_lost_and_the_rest_is_there(dispatchers, poll)
     assert all(by_id[key] == "succeeded" for key in due)
     begun = next(key for key, status in by_id.items() if key.startswith("chosen-"))
     assert other.invoke("nap", execution_id=begun)[1]["code"] == "execution_id_taken"
+
+
+def test_a_run_is_followed_at_another_host(dispatchers):
+    """The host that runs it is told by the database that somebody looks, and writes as it prints."""
+    first, second = dispatchers
+    first.deploy("nap", NAP)
+    first.invoke("nap")
+    first.in_background("nap", {"ms": 2500, "lines": 25}, execution_id="followed")
+    assert started(second, "followed") == 200
+    began = time.time()
+    seen = list(follow(second, "followed"))
+    assert [data["message"] for _, kind, data in seen if kind == "message"] == [
+        f"line {k}" for k in range(25)
+    ]
+    assert seen[-1][1:] == ("end", {"status": "succeeded"})
+    delays = sorted(
+        came - datetime.fromisoformat(data["ts"][:26] + "+00:00").timestamp()
+        for came, kind, data in seen
+        if kind == "message"
+    )
+    live = [data for came, kind, data in seen if kind == "message" and came < began + 2]
+    print(
+        f"{len(live)} of 25 lines seen live; delays: median {delays[12] * 1000:.0f} ms, "
+        f"90 % {delays[22] * 1000:.0f} ms, longest {delays[-1] * 1000:.0f} ms"
+    )
+    assert len(live) > 10
+    assert delays[12] < 0.5
 
 
 @pytest.mark.fault(116)
