@@ -174,6 +174,7 @@ def test_nothing_promised_is_lost_whatever_is_killed(
     print(
         "MB and descriptors:", [f"{a[0]:.0f}>{b[0]:.0f} {a[1]}>{b[1]}" for a, b in grown.values()]
     )
+    print(*load.wrong[:40], sep="\n")
     assert load.wrong == []
     for before, after in grown.values():
         assert after[0] - before[0] < GROWTH_MB

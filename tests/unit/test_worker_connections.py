@@ -135,25 +135,58 @@ def test_a_failed_handshake_is_not_sent(peer: Serve) -> None:
     assert b"/v1/run" not in heard[0]
 
 
-@pytest.mark.fault(103)
-def test_a_certificate_nobody_vouches_for_is_not_sent(tmp_path: Path, peer: Serve) -> None:
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, ssl.SSLContext]:
+    """Return a certificate for localhost that signs itself, and the context of who serves with it."""
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     make = "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=localhost -days 1".split()
+    names = ["-addext", "subjectAltName=DNS:localhost"]
     subprocess.run(
-        [*make, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True
+        [*make, *names, "-keyout", str(key), "-out", str(certificate)],
+        check=True,
+        capture_output=True,
     )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
+    return certificate, context
+
+
+@pytest.mark.fault(103)
+def test_a_certificate_nobody_vouches_for_is_not_sent(
+    certificate: tuple[Path, ssl.SSLContext], peer: Serve
+) -> None:
     heard: list[bytes] = []
 
     def tls(client: socket.socket) -> None:
-        with contextlib.suppress(OSError), context.wrap_socket(client, server_side=True) as secure:
+        wrap = certificate[1].wrap_socket
+        with contextlib.suppress(OSError), wrap(client, server_side=True) as secure:
             heard.append(secure.recv(65536))
 
     url = peer(tls).replace("http://127.0.0.1", "https://localhost")
     with pytest.raises(NotSent, match="certificate verify failed"):
         ask(WorkerConnections(url, 4))
     assert heard in ([], [b""])
+
+
+def test_tls_is_spoken_over_connections_that_are_kept(
+    certificate: tuple[Path, ssl.SSLContext], peer: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
+    requests: list[list[bytes]] = []
+
+    def tls(client: socket.socket) -> None:
+        with certificate[1].wrap_socket(client, server_side=True) as secure:
+            mine: list[bytes] = []
+            requests.append(mine)
+            while heard := secure.recv(65536):
+                mine.append(heard)
+                secure.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+
+    http = WorkerConnections(peer(tls).replace("http://127.0.0.1", "https://localhost"), 4)
+    for _ in range(3):
+        assert ask(http) == 200
+    http.close()
+    assert [len(mine) for mine in requests] == [3]
 
 
 @pytest.mark.fault(103)
