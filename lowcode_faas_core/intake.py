@@ -45,7 +45,7 @@ BODY_S: Final = 75.0
 HOLD_S: Final = 0.1
 
 #: Milliseconds that a thread waits for a dispatcher's next run after it has answered one.
-STAY_MS: Final = 10
+STAY_MS: Final = 50
 
 _invocation = re.compile(
     rb"(?:POST ([^ ?]{0,4096})/(?:invoke|replay|v1/run)(?:\?[^ ]*)?|GET %b) HTTP/1"
