@@ -176,7 +176,7 @@ def test_faults_of_the_platform_say_whether_it_ran(
     answer = stub_api.post("/functions/greet/invoke", {})
 
     assert answer.refused(status, code)["outcome"] == outcome
-    assert answer.headers.get("Retry-After") == ("3" if status == 429 else None)
+    assert answer.headers.get("Retry-After") == {429: "3", 503: "1"}.get(status)
 
 
 def test_an_unforeseen_error_may_have_executed(
