@@ -12,9 +12,9 @@ from flask import Blueprint, Flask, Response, current_app
 
 from lowcode_faas_core import __version__
 from lowcode_faas_core.api import operations, problems
-from lowcode_faas_core.api.answers import json_answer
+from lowcode_faas_core.api.answers import STATUS_HEADER, json_answer
 from lowcode_faas_core.api.bodies import Body
-from lowcode_faas_core.api.context import EXTENSION, ApiRequest, current_request
+from lowcode_faas_core.api.context import EXTENSION, RAISED, ApiRequest, current_request
 from lowcode_faas_core.api.origin import check_origin
 from lowcode_faas_core.callers import PUBLIC, scope_of
 from lowcode_faas_core.configuration import is_loopback
@@ -38,7 +38,7 @@ from lowcode_faas_core.services import SERVICES, Services
 from lowcode_faas_core.startup import ProcessRole
 from lowcode_faas_core.trace_context import traceparent
 from lowcode_faas_core.wire import API_VERSION, VERSION_HEADER, CheckRequest, RunRequest
-from lowcode_faas_core.worker_shortcut import RAISED, Shortcut
+from lowcode_faas_core.worker_shortcut import Shortcut
 
 __all__ = ["create_app"]
 
@@ -128,7 +128,7 @@ def _authenticate() -> None:
             raise Forbidden(
                 "without LOWCODE_FAAS_WORKER_TOKEN this worker answers its own host only"
             )
-        check_origin(loopback_only=True)
+        check_origin(current_request().environ, loopback_only=True)
     theirs = request.headers.get(VERSION_HEADER)
     if theirs is not None and theirs != str(API_VERSION):
         raise WorkerSkew(
@@ -161,7 +161,7 @@ def invoke() -> Response:
         raise raised
     services = _services()
     result = _run(services, _body.read(_largest(services)))
-    return json_answer(result, headers={"X-Lowcode-Faas-Status": result.status.value})
+    return json_answer(result, headers={STATUS_HEADER: result.status.value})
 
 
 @blueprint.post("/v1/check")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from flask import Flask
 
+from lowcode_faas_core.api.context import RAISED
 from lowcode_faas_core.ids import new_id
 from lowcode_faas_core.model import RunResult
 from lowcode_faas_core.names import is_request_id
@@ -22,10 +23,8 @@ from lowcode_faas_core.wire import API_VERSION, VERSION_HEADER, RunRequest
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-__all__ = ["RAISED", "Shortcut"]
+__all__ = ["Shortcut"]
 
-#: Where in the WSGI environment an error is that the application is to answer.
-RAISED: Final = "lowcode_faas.raised"
 _VERSION_KEY: Final = "HTTP_" + VERSION_HEADER.upper().replace("-", "_")
 
 _decode = msgspec.json.Decoder(RunRequest).decode

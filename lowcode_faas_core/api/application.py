@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from flask import Flask, Response
 
 from lowcode_faas_core.api import (
@@ -22,13 +24,17 @@ from lowcode_faas_core.api.context import EXTENSION, ApiRequest, ApiServices, cu
 from lowcode_faas_core.api.origin import check_origin
 from lowcode_faas_core.api.queries import check_target
 from lowcode_faas_core.api.routing import CollectionPathConverter
+from lowcode_faas_core.api.shortcut import ShortcutFlask
 
 __all__ = ["create_api"]
 
 
-def create_api(services: ApiServices) -> Flask:
-    """Return a new application; nothing is shared between two of them but their services."""
-    app = Flask("lowcode_faas_core", static_folder=None, template_folder=None)
+def create_api(services: ApiServices, *, shortcut: bool = True) -> Flask:
+    """Return a new application; nothing is shared between two of them but their services.
+
+    Without ``shortcut`` it answers plain invocations by their view, as it does all others.
+    """
+    app = ShortcutFlask(services, shortcut=shortcut)
     app.request_class = ApiRequest
     app.extensions[EXTENSION] = services
     # A redirect would turn a POST into a GET, and //functions into another host's path.
@@ -36,7 +42,7 @@ def create_api(services: ApiServices) -> Flask:
     app.url_map.merge_slashes = False
     app.url_map.converters["collection"] = CollectionPathConverter
     app.before_request(check_target)
-    app.before_request(lambda: check_origin(loopback_only=services.authentication.loopback_only))
+    app.before_request(partial(_check_origin, services))
     app.before_request(authorisation.authorise)
     app.after_request(_name_request)
     app.after_request(authorisation.hold_back_unchecked)
@@ -54,7 +60,13 @@ def create_api(services: ApiServices) -> Flask:
         description,
     ):
         app.register_blueprint(module.blueprint)
+    app.seal()
     return app
+
+
+def _check_origin(services: ApiServices) -> None:
+    loopback_only = services.authentication.loopback_only
+    check_origin(current_request().environ, loopback_only=loopback_only)
 
 
 def _name_request(answer: Response) -> Response:

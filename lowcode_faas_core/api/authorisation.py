@@ -9,15 +9,26 @@ never did is held back, so that a route cannot forget it.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from typing import Any
 
 from flask import Response, current_app
 
 from lowcode_faas_core.api.context import current_request, services
 from lowcode_faas_core.api.problems import problem
-from lowcode_faas_core.callers import UNDECLARED, scope_of
+from lowcode_faas_core.authentication import Authentication
+from lowcode_faas_core.callers import UNDECLARED, Caller, Verb, scope_of
 from lowcode_faas_core.errors import FaasError, Forbidden
 
-__all__ = ["authorise", "enter", "hold_back_unchecked", "visible"]
+__all__ = [
+    "authorise",
+    "check_reach",
+    "check_verb",
+    "enter",
+    "hold_back_unchecked",
+    "recognise",
+    "visible",
+]
 
 _log = logging.getLogger("lowcode_faas_core.api")
 
@@ -35,13 +46,34 @@ def authorise() -> None:
     request.scope = scope
     if scope.verb is None:
         return
-    shown = request.environ.get("HTTP_AUTHORIZATION", "")
-    caller = request.caller = services().authentication.authenticate(shown)
-    if not caller.holds(scope.verb):
-        held = ", ".join(sorted(caller.verbs)) or "none"
-        raise Forbidden(f"this needs the verb {scope.verb}; the caller has {held}")
+    caller = request.caller = recognise(services().authentication, request.environ)
+    check_verb(caller, scope.verb)
     if scope.whole_tree:
         enter("")
+
+
+def recognise(authentication: Authentication, environ: Mapping[str, Any]) -> Caller:
+    """Return who calls.
+
+    :raises Unauthenticated: the caller is not known.
+    """
+    return authentication.authenticate(environ.get("HTTP_AUTHORIZATION", ""))
+
+
+def check_verb(caller: Caller, verb: Verb) -> None:
+    """Raise :class:`Forbidden` unless the caller may do this somewhere."""
+    if not caller.holds(verb):
+        held = ", ".join(sorted(caller.verbs)) or "none"
+        raise Forbidden(f"this needs the verb {verb}; the caller has {held}")
+
+
+def check_reach(caller: Caller, collection: str) -> None:
+    """Raise :class:`Forbidden` unless a collection lies in the caller's subtree."""
+    if not caller.reaches(collection):
+        named = f"names {collection}" if collection else "means the root, or the whole tree"
+        raise Forbidden(
+            f"the caller reaches {caller.collection} and what lies below it; this {named}"
+        )
 
 
 def enter(collection: str) -> str:
@@ -50,11 +82,7 @@ def enter(collection: str) -> str:
     :raises Forbidden: it is not in the caller's subtree.
     """
     request = current_request()
-    if not request.caller.reaches(collection):
-        named = f"names {collection}" if collection else "means the root, or the whole tree"
-        raise Forbidden(
-            f"the caller reaches {request.caller.collection} and what lies below it; this {named}"
-        )
+    check_reach(request.caller, collection)
     request.entered = True
     return collection
 

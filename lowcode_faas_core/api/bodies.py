@@ -9,11 +9,13 @@ last counts, here as in Node.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any, Generic, TypeVar
 
 import msgspec
 from flask import request
 from werkzeug.http import parse_options_header
+from werkzeug.sansio.utils import get_content_length as content_length
 
 from lowcode_faas_core.api.refusals import refusal
 from lowcode_faas_core.errors import (
@@ -45,14 +47,18 @@ class Body(Generic[T]):
         self._required = required
 
     def read(self, limit: int) -> T:
-        """Read and decode the body of the present request, of at most ``limit`` bytes.
+        """Read and decode the body of the present request: see :meth:`read_from`."""
+        return self.read_from(request.environ, limit)
+
+    def read_from(self, environ: Mapping[str, Any], limit: int) -> T:
+        """Read and decode the body of a request, of at most ``limit`` bytes.
 
         :raises MalformedRequest: it is not JSON, or absent where one is needed.
         :raises InvalidValue: it is JSON of another shape.
         :raises UnsupportedMedia: it is declared as something else than JSON in UTF-8.
         :raises PayloadTooLarge: it is larger than ``limit``; the rest is not read.
         """
-        content = _read(limit)
+        content = _read(environ, limit)
         if not content:
             if self._required:
                 raise MalformedRequest("this needs a JSON body")
@@ -115,11 +121,10 @@ def decode_object(raw: msgspec.Raw, pointer: str) -> dict[str, Any]:
         raise InvalidValue("must be an object", pointer) from None
 
 
-def _read(limit: int) -> bytes:
-    environ = request.environ
+def _read(environ: Mapping[str, Any], limit: int) -> bytes:
     if environ.get("HTTP_CONTENT_ENCODING", "identity").strip().lower() not in ("", "identity"):
         raise UnsupportedMedia("a compressed body is not accepted")
-    length = request.content_length
+    length = content_length(environ.get("CONTENT_LENGTH"), environ.get("HTTP_TRANSFER_ENCODING"))
     if length is not None and length > limit:
         raise _too_large(limit)
     if length is None and not environ.get("wsgi.input_terminated"):

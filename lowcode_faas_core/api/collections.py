@@ -44,7 +44,7 @@ def create_collection() -> Response:
     body = _create_body.read(services().limits.settings.body_bytes)
     enter(check_collection_path(body.path, "/path", root=False))
     env = body.env or {}
-    check_level(env)
+    check_level(env, services().limits)
     return json_answer(services().storage.create_collection(body.path, env), 201)
 
 
@@ -91,7 +91,7 @@ def put_env(path: str) -> Response:
     read_query()
     _level(path)
     body = _env_body.read(services().limits.settings.body_bytes)
-    check_level(body.env)
+    check_level(body.env, services().limits)
     services().storage.set_collection_env(path, body.env)
     return json_answer(body)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from flask import Request, current_app
 from flask import request as flask_request
@@ -22,10 +22,22 @@ from lowcode_faas_core.model import Reuse
 from lowcode_faas_core.names import is_request_id
 from lowcode_faas_core.readiness import Readiness
 
-__all__ = ["EXTENSION", "ApiRequest", "ApiServices", "Readiness", "current_request", "services"]
+__all__ = [
+    "EXTENSION",
+    "RAISED",
+    "ApiRequest",
+    "ApiServices",
+    "Readiness",
+    "current_request",
+    "request_id_of",
+    "services",
+]
 
 #: Key of ``app.extensions`` under which the services are found.
 EXTENSION = "lowcode_faas"
+#: Where in the WSGI environment an error is that a shortcut met and the application is to answer.
+RAISED = "lowcode_faas.raised"
+_REQUEST_ID = "lowcode_faas.request_id"
 
 
 class ApiServices(Protocol):
@@ -84,8 +96,16 @@ class ApiRequest(Request):
     @cached_property
     def request_id(self) -> str:
         """The id every answer, log line and RunResult of this request carries."""
-        given: str = self.environ.get("HTTP_X_REQUEST_ID", "")
-        return given if is_request_id(given) else new_id()
+        return request_id_of(self.environ)
+
+
+def request_id_of(environ: dict[str, Any]) -> str:
+    """Return the id of a request: the same one whoever asks, before Flask has seen it or after."""
+    found: str | None = environ.get(_REQUEST_ID)
+    if found is None:
+        given: str = environ.get("HTTP_X_REQUEST_ID", "")
+        found = environ[_REQUEST_ID] = given if is_request_id(given) else new_id()
+    return found
 
 
 def current_request() -> ApiRequest:

@@ -73,7 +73,7 @@ def deploy(collection_path: str | None = None) -> Response:
     asked = body.limits or Limits()
     limits.check(asked)
     if body.env is not None:
-        check_level(body.env)
+        check_level(body.env, services().limits)
     language = body.language or Language.JAVASCRIPT
     url = body.source_url
     if url is msgspec.UNSET:

@@ -14,6 +14,7 @@ from lowcode_faas_core.api.queries import function_of, read_query
 from lowcode_faas_core.api.routing import function_route
 from lowcode_faas_core.callers import Verb, requires
 from lowcode_faas_core.environment import explain
+from lowcode_faas_core.limits import OperatorLimits
 from lowcode_faas_core.names import check_env
 
 __all__ = ["blueprint", "check_level"]
@@ -31,9 +32,9 @@ class FunctionEnvBody(msgspec.Struct, forbid_unknown_fields=True):
 _env_body = Body(FunctionEnvBody)
 
 
-def check_level(env: Mapping[str, str]) -> None:
+def check_level(env: Mapping[str, str], limits: OperatorLimits) -> None:
     """Raise :class:`InvalidValue` when ``env`` cannot be the env of one level."""
-    services().limits.check_env_size(env)
+    limits.check_env_size(env)
     check_env(env)
 
 
@@ -52,7 +53,7 @@ def put_env(name: str, collection_path: str | None = None) -> Response:
     query = read_query("collection_path")
     body = _env_body.read(services().limits.settings.body_bytes)
     ref = function_of(name, collection_path, query, body.collection_path)
-    check_level(body.env)
+    check_level(body.env, services().limits)
     services().storage.set_function_env(ref, body.env)
     return json_answer({"env": body.env})
 

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from flask import Blueprint, Response, request
 
-from lowcode_faas_core.api.answers import json_answer
+from lowcode_faas_core.api.answers import STATUS_HEADER, json_answer
 from lowcode_faas_core.api.authorisation import enter, visible
 from lowcode_faas_core.api.context import current_request, services
 from lowcode_faas_core.api.queries import id_of, page_of_query, read_query, time_of, version_of
@@ -142,7 +142,7 @@ def replay(execution_id: str) -> Response:
     )
     return json_answer(
         {"original": _document(original), "replay": result},
-        headers={"X-Lowcode-Faas-Status": result.status.value},
+        headers={STATUS_HEADER: result.status.value},
     )
 
 

@@ -7,7 +7,8 @@ A page of any site can have a browser on this machine post to a loopback address
 
 from __future__ import annotations
 
-from flask import request
+from collections.abc import Mapping
+from typing import Any
 
 from lowcode_faas_core.configuration import is_loopback
 from lowcode_faas_core.errors import Forbidden
@@ -18,25 +19,24 @@ _SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS"))
 _OWN_SITES = frozenset(("", "same-origin", "none"))
 
 
-def check_origin(*, loopback_only: bool) -> None:
+def check_origin(environ: Mapping[str, Any], *, loopback_only: bool) -> None:
     """Raise :class:`Forbidden` for a request that a foreign page has caused.
 
     With ``loopback_only`` (no credentials are asked for, and only this machine can connect) the
     Host must name this machine, too.
     """
-    headers = request.headers
-    host = headers.get("Host", "")
+    host: str = environ.get("HTTP_HOST", "")
     if loopback_only and host and not is_loopback(_name_of(host)):
         raise Forbidden(
             "Host must be localhost or a loopback address: without authentication this service "
             "answers its own machine only (LOWCODE_FAAS_ALLOW_ANONYMOUS=true lifts that)"
         )
-    if request.method in _SAFE_METHODS:
+    if environ["REQUEST_METHOD"] in _SAFE_METHODS:
         return
-    origin = headers.get("Origin", "")
+    origin: str = environ.get("HTTP_ORIGIN", "")
     if origin and (not host or origin.partition("://")[2].lower() != host.lower()):
         raise Forbidden("Origin names another site: a page of it may not use this service")
-    if headers.get("Sec-Fetch-Site", "") not in _OWN_SITES:
+    if environ.get("HTTP_SEC_FETCH_SITE", "") not in _OWN_SITES:
         raise Forbidden("Sec-Fetch-Site says that a page of another site sent this")
 
 

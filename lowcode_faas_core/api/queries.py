@@ -25,6 +25,7 @@ __all__ = [
     "collection_of",
     "function_of",
     "id_of",
+    "named_collection",
     "page_of_query",
     "read_query",
     "time_of",
@@ -103,9 +104,18 @@ def page_of_query(query: Mapping[str, str]) -> tuple[int, str | None]:
 
 
 def collection_of(in_path: str | None, query: Mapping[str, str], in_body: str | None = None) -> str:
-    """Return the collection a request means, from wherever it says so; the root when nowhere.
+    """Return the collection a request means, if it is the caller's: see :func:`named_collection`.
 
     :raises Forbidden: it is not the caller's.
+    """
+    return enter(named_collection(in_path, query, in_body))
+
+
+def named_collection(
+    in_path: str | None, query: Mapping[str, str], in_body: str | None = None
+) -> str:
+    """Return the collection a request names, wherever it does; the root when nowhere.
+
     :raises InvalidValue: one of the places holds no legal path.
     :raises ConflictingValues: two places hold different ones.
     """
@@ -119,7 +129,7 @@ def collection_of(in_path: str | None, query: Mapping[str, str], in_body: str | 
             found.append(check_collection_path(value, where=where))
     if len(set(found)) > 1:
         raise ConflictingValues("collection_path is given twice with different values")
-    return enter(found[0] if found else "")
+    return found[0] if found else ""
 
 
 def function_of(
