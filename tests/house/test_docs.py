@@ -39,6 +39,11 @@ def test_each_hook_is_tested(tree: list[Path], root: Path, hook: str) -> None:
     assert tests
 
 
+def test_decisions_are_numbered_one_by_one(root: Path) -> None:
+    pages = sorted((root / "docs" / "decisions").glob("*.md"))
+    assert [int(page.name[:4]) for page in pages] == list(range(1, len(pages) + 1))
+
+
 def test_the_generated_pages_are_up_to_date(root: Path) -> None:
     done = subprocess.run(
         [sys.executable, root / "scripts" / "write_docs.py", "--check"],
