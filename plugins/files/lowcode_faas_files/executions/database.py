@@ -8,7 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +22,9 @@ SCHEMA_VERSION: Final = 1
 OLDEST_SQLITE: Final = (3, 38)
 #: Longest wait for another writer, in seconds: an invocation may be waiting, too.
 BUSY_S: Final = 1.0
+#: Connections at once beside that of the upkeep. SQLite lets one write at a time anyway, and keeps
+#: the descriptors of as many as were ever open at once.
+MOST_CONNECTIONS: Final = 2
 #: Pages of the log after which the recorder's commits copy it back, and the size it is cut to.
 CHECKPOINT_PAGES: Final = 1000
 LOG_BYTES: Final = 4 << 20
@@ -77,6 +80,7 @@ class Database:
         self.path: Final = path
         self._lock = threading.Lock()
         self._idle: dict[bool, deque[sqlite3.Connection]] = {True: deque(), False: deque()}
+        self._places = threading.BoundedSemaphore(MOST_CONNECTIONS)
         self._pid = 0
         self._closed = False
 
@@ -127,6 +131,20 @@ class Database:
 
     @contextmanager
     def _lent(self, *, upkeep: bool) -> Iterator[sqlite3.Connection]:
+        if upkeep:
+            with self._connected(upkeep=True) as connection:
+                yield connection
+            return
+        if not self._places.acquire(timeout=BUSY_S):
+            raise StorageUnavailable("the database of executions was busy for too long")
+        try:
+            with self._connected(upkeep=False) as connection:
+                yield connection
+        finally:
+            self._places.release()
+
+    @contextmanager
+    def _connected(self, *, upkeep: bool) -> Iterator[sqlite3.Connection]:
         connection = self._take(upkeep)
         try:
             yield connection
@@ -163,8 +181,7 @@ class Database:
                 f"executions need SQLite {wanted}, this is {sqlite3.sqlite_version}"
             )
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # The log and its index take their modes from the file: what is printed may be secret.
-        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+        self._make()
         connection = sqlite3.connect(
             self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False
         )
@@ -180,6 +197,19 @@ class Database:
             connection.close()
             raise
         return connection
+
+    def _make(self) -> None:
+        """Make the file where there is none.
+
+        The log and its index take their modes from it: what is printed may be secret. A file that
+        is there is not touched: closing any descriptor of it drops the locks of this process, and
+        others would take what is being used for abandoned.
+        """
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        if self.path.is_symlink():
+            raise StorageUnavailable(f"{self.path} is a link, which is not followed")
+        with suppress(FileExistsError):
+            os.close(os.open(self.path, flags, 0o600))
 
     def _close_idle(self) -> None:
         if self._pid != os.getpid():
