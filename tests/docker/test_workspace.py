@@ -27,7 +27,7 @@ def filled(launchers, limits):
             ["-e", "0"],
             labels=host.identity.labels,
             network="none",
-            exchange_files=True,
+            kept_log_bytes=1 << 20,
         )
         container = host.engine.create(config, f"workspace-{host.identity.instance}-{len(made)}")
         made.append(container)
