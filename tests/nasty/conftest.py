@@ -338,6 +338,8 @@ def _start(user: str, folder: Path) -> Service:
             cwd="/",
             env={
                 **environ,
+                # Its store opens descriptors when it pleases, and none for a sandbox.
+                "LOWCODE_FAAS_EXECUTIONS": "none",
                 **{f"LOWCODE_FAAS_{key}": value for key, value in variables.items()},
                 "NASTY_SECRET": CANARY,
             },
