@@ -95,24 +95,32 @@ class Admission:
         """Look at the caps, with this invocation among what is counted.
 
         Two that come at once may both be turned away by the last place of a cap; none is exceeded.
+        Those who come are counted while they look: a wider cap may seem reached by what a narrower
+        one turns away, so of several the lowest is told.
         """
         caps, seats = self._caps, self.in_flight
+        reached: list[tuple[int, str]] = []
         top = caps.max_inflight
         if top is not None and seats.total() > top and seats.total(exact=True) > top:
-            raise CapacityError(f"the service has {top} invocations in flight, its cap")
+            reached.append((top, f"the service has {top} invocations in flight, its cap"))
         top = caps.max_inflight_per_function
         if (
             top is not None
             and seats.of_function(ref) > top
             and seats.of_function(ref, exact=True) > top
         ):
-            raise CapacityError(f"{ref} has {top} invocations in flight, the cap of a function")
-        if not self._collections:
-            return
-        for path in ancestors(ref.collection_path):
-            cap = self._collections.get(path)
-            if cap is not None and seats.below(path) > cap and seats.below(path, exact=True) > cap:
-                raise CapacityError(f"{path} has {cap} invocations in flight, its cap")
+            reached.append((top, f"{ref} has {top} invocations in flight, the cap of a function"))
+        if self._collections:
+            for path in ancestors(ref.collection_path):
+                cap = self._collections.get(path)
+                if (
+                    cap is not None
+                    and seats.below(path) > cap
+                    and seats.below(path, exact=True) > cap
+                ):
+                    reached.append((cap, f"{path} has {cap} invocations in flight, its cap"))
+        if reached:
+            raise CapacityError(min(reached)[1])
 
     def _no_place(self) -> CapacityError:
         return CapacityError(
