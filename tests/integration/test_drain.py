@@ -103,8 +103,10 @@ def test_a_dispatcher_that_ends_gives_up_what_a_worker_runs_and_says_so(
 def test_a_reload_waits_for_those_who_come(serve: Serve, poll: Poll) -> None:
     # Given new processes that take their time until they serve
     service = serve(WORKERS="2")
-    service.deploy("nap", NAP)
     old = set(service.gunicorn_workers())
+    # One that is told to end before it has an application has nothing to wait with.
+    poll("both have built", lambda: all(len(os.listdir(f"/proc/{s.pid}/task")) > 2 for s in old))
+    service.deploy("nap", NAP)
     service.process.send_signal(signal.SIGHUP)
     poll("new ones are there", lambda: len(set(service.gunicorn_workers()) - old) == 2)
     new = set(service.gunicorn_workers()) - old
