@@ -1,7 +1,9 @@
 """The values of the domain: immutable, compared by value, the same on every side of every seam.
 
 They are ``msgspec.Struct``s because most of them cross HTTP; nothing here opens or decides anything.
-Times are RFC 3339 strings in UTC with microseconds; durations name their unit.
+Times are RFC 3339 strings in UTC with microseconds; durations name their unit. What every invocation
+makes is no affair of the garbage collector (``gc=False``): values cannot form cycles, and those that
+wait to be recorded would have it look through the whole process again and again.
 """
 
 from __future__ import annotations
@@ -128,7 +130,7 @@ class Outcome(enum.StrEnum):
     UNKNOWN = "unknown"
 
 
-class FunctionRef(msgspec.Struct, frozen=True):
+class FunctionRef(msgspec.Struct, frozen=True, gc=False):
     """Names a function; ``collection_path`` is ``""`` for the root."""
 
     collection_path: str
@@ -248,7 +250,7 @@ class Page(msgspec.Struct, Generic[T], frozen=True):
     next_cursor: str | None = None
 
 
-class EnvLevel(msgspec.Struct, frozen=True):
+class EnvLevel(msgspec.Struct, frozen=True, gc=False):
     """The env of one level. ``level`` is ``collection``, ``function`` or ``request``."""
 
     level: str
@@ -256,14 +258,14 @@ class EnvLevel(msgspec.Struct, frozen=True):
     env: dict[str, str]
 
 
-class Resolution(msgspec.Struct, frozen=True):
+class Resolution(msgspec.Struct, frozen=True, gc=False):
     """What an invocation needs from storage: the deployment, and the env levels root first."""
 
     deployment: Deployment
     levels: tuple[EnvLevel, ...]
 
 
-class InvokeRequest(msgspec.Struct, frozen=True, kw_only=True):
+class InvokeRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Somebody's wish to run a function, from whatever trigger. ``input`` is a JSON object."""
 
     ref: FunctionRef
@@ -279,7 +281,7 @@ class InvokeRequest(msgspec.Struct, frozen=True, kw_only=True):
     replay_of: str | None = None
 
 
-class Invocation(msgspec.Struct, frozen=True, kw_only=True):
+class Invocation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A resolved InvokeRequest: what a runner runs. Clocks are ``time.monotonic_ns``."""
 
     execution_id: str
@@ -299,7 +301,7 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True):
     replay_of: str | None = None
 
 
-class LogLine(msgspec.Struct, frozen=True):
+class LogLine(msgspec.Struct, frozen=True, gc=False):
     """One line as a runner captured it, before the host adds who it was.
 
     ``execution_id`` is the execution that printed it, which may be over: its timers go on while
@@ -313,7 +315,7 @@ class LogLine(msgspec.Struct, frozen=True):
     message: str
 
 
-class LogEvent(msgspec.Struct, frozen=True, kw_only=True):
+class LogEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One line on its way to the sinks; the field names are part of the contract."""
 
     ts: str
@@ -332,7 +334,7 @@ class LogEvent(msgspec.Struct, frozen=True, kw_only=True):
     truncated: bool = False
 
 
-class ExecutionError(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class ExecutionError(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Why an execution did not succeed. ``stack`` holds user frames only."""
 
     code: ErrorCode
@@ -341,7 +343,7 @@ class ExecutionError(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     stack: str | None = None
 
 
-class Execution(msgspec.Struct, frozen=True, kw_only=True):
+class Execution(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a runner found out about one run. Durations in nanoseconds."""
 
     status: Status
@@ -356,7 +358,7 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
     image: str | None = None
 
 
-class Timings(msgspec.Struct, frozen=True):
+class Timings(msgspec.Struct, frozen=True, gc=False):
     """Where the time went, in milliseconds."""
 
     queue: float
@@ -365,21 +367,21 @@ class Timings(msgspec.Struct, frozen=True):
     total: float
 
 
-class Usage(msgspec.Struct, frozen=True):
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """What the run used: CPU of the instance over the run, its peak memory so far."""
 
     cpu_ms: float | None
     max_rss_bytes: int | None
 
 
-class LogSummary(msgspec.Struct, frozen=True):
+class LogSummary(msgspec.Struct, frozen=True, gc=False):
     """How much a run printed."""
 
     lines: int
     truncated: bool
 
 
-class RunResult(msgspec.Struct, frozen=True, kw_only=True):
+class RunResult(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The answer to an invocation that ran to a verdict."""
 
     execution_id: str

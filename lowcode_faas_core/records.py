@@ -61,7 +61,7 @@ class RecordStatus(enum.StrEnum):
 FINAL: Final = frozenset(RecordStatus(status.value) for status in Status)
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True):
+class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One execution. Without a verdict, what only a verdict brings is ``None``.
 
     ``input`` and ``output`` are JSON text, kept only where the operator wants them; a text that is
@@ -126,7 +126,7 @@ def record_of(
     )
 
 
-class RecordedLine(msgspec.Struct, frozen=True, kw_only=True):
+class RecordedLine(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One line an execution printed; who printed it stands in its record."""
 
     execution_id: str

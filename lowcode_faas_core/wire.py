@@ -33,7 +33,7 @@ DEPLOYMENT_HEADER: Final = "X-Lowcode-Faas-Deployment"
 ATTEMPT_HEADER: Final = "X-Lowcode-Faas-Attempt"
 
 
-class RunRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RunRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """``POST /v1/run``: a resolved invocation. The deadline travels as time left, in milliseconds.
 
     ``timeout_ms`` is what the invocation was given in all: messages name it.

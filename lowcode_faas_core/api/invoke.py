@@ -27,7 +27,7 @@ blueprint = Blueprint("invocations", __name__)
 _NO_INPUT = msgspec.Raw(b"{}")
 
 
-class InvokeBody(msgspec.Struct, forbid_unknown_fields=True):
+class InvokeBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """Body of ``POST …/invoke``. The input stays the caller's exact text: Node reads it once."""
 
     input: msgspec.Raw = _NO_INPUT

@@ -25,7 +25,7 @@ _LEVELS: Final = frozenset(("debug", "info", "warn", "error"))
 _STREAMS: Final = {Stream.STDOUT: ("stdout", "info"), Stream.STDERR: ("stderr", "error")}
 
 
-class _LogFrame(msgspec.Struct):
+class _LogFrame(msgspec.Struct, gc=False):
     x: str = ""
     t: str = "0"
     l: str = "info"  # noqa: E741  # the wire's name: a byte a line

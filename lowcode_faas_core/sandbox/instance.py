@@ -58,7 +58,7 @@ class Bounds(msgspec.Struct, frozen=True):
     log_line_bytes: int
 
 
-class _Context(msgspec.Struct, rename="camel"):
+class _Context(msgspec.Struct, rename="camel", gc=False):
     execution_id: str
     run_id: str
     function_name: str
@@ -68,7 +68,7 @@ class _Context(msgspec.Struct, rename="camel"):
     traceparent: str | None
 
 
-class _Run(msgspec.Struct):
+class _Run(msgspec.Struct, gc=False):
     context: _Context
     input: msgspec.Raw
 
