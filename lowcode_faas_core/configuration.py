@@ -212,6 +212,9 @@ class BackendSettings:
     )
     metrics: str = setting("METRICS", text, "none", "Plugin that answers GET /metrics, or none.")
     plugins: tuple[str, ...] = setting("PLUGINS", name_list, "none", "Further plugins, or none.")
+    trace_plugins: bool = setting(
+        "TRACE_PLUGINS", boolean, "false", "Say on stderr each hook that is called, and on whom."
+    )
     function_cache: bool = setting(
         "FUNCTION_CACHE", boolean, "true", "Keep sources in memory, by deployment id."
     )

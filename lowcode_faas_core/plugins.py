@@ -20,7 +20,9 @@ import pluggy
 from lowcode_faas_core import hookspecs
 from lowcode_faas_core.catalogue import Candidate, Catalogue, fold, nearest
 from lowcode_faas_core.errors import PluginError, StartError
+from lowcode_faas_core.hook_trace import HookTrace
 from lowcode_faas_core.hookspecs import GROUP
+from lowcode_faas_core.interface_versions import mismatch
 from lowcode_faas_core.interfaces.authenticator import Authenticator
 from lowcode_faas_core.interfaces.examination import Examination
 from lowcode_faas_core.interfaces.executions import ExecutionStore
@@ -123,8 +125,14 @@ def _patience(whose: str) -> Iterator[None]:
 class PluginRegistry:
     """The selected plugins of one process. Not thread-safe: used while services are built."""
 
-    def __init__(self, selections: Iterable[Selection], catalogue: Catalogue | None = None) -> None:
-        """Import what is selected.
+    def __init__(
+        self,
+        selections: Iterable[Selection],
+        catalogue: Catalogue | None = None,
+        *,
+        trace: bool = False,
+    ) -> None:
+        """Import what is selected; with ``trace`` say on stderr each hook that is called.
 
         :raises PluginError: with every problem of every selection, one paragraph each.
         """
@@ -132,6 +140,8 @@ class PluginRegistry:
         self._pluggy = pluggy.PluginManager(GROUP)
         self._pluggy.add_hookspecs(hookspecs)
         self.plugins: list[Plugin] = []
+        if trace:
+            HookTrace(self._origin_of).attach(self._pluggy)
         problems: list[str] = []
         for selection in selections:
             taken: dict[str, str] = {}
@@ -218,6 +228,10 @@ class PluginRegistry:
             raise PluginError(f"{plugin.where}, whose {hook} failed: {describe(error)}") from error
         return results
 
+    def _origin_of(self, identity: str) -> str:
+        found = [each for each in self.plugins if each.candidate.identity == identity]
+        return f"{found[0].name} ({found[0].candidate.origin})" if found else identity
+
     def selected(self, role: Role) -> list[Plugin]:
         """Return the plugins of one role, in the order the variable names them."""
         return [plugin for plugin in self.plugins if plugin.selection.role is role]
@@ -285,6 +299,7 @@ class PluginRegistry:
                 f"{plugin.where}, whose {hook} returned a {type(result).__name__}, "
                 f"not {_named(role, [hook])}."
             )
+        self._check_version(plugin, role.factories[hook], result)
         return result
 
     def log_dialects(self, environ: Mapping[str, str]) -> list[LogDialect]:
@@ -317,7 +332,13 @@ class PluginRegistry:
                     f"{plugin.where}, whose {hook} returned a {type(result).__name__}, "
                     f"not a {kind.__module__}.{kind.__qualname__}."
                 )
+            self._check_version(plugin, kind, result)
         return built
+
+    def _check_version(self, plugin: Plugin, kind: type[Any], result: object) -> None:
+        reason = mismatch(kind, type(result), plugin.candidate.distribution)
+        if reason is not None:
+            raise PluginError(f"{plugin.where}, {reason}")
 
     def app_created(self, app: Flask) -> None:
         """Let every selected plugin extend the application, each once."""

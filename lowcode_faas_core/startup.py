@@ -99,7 +99,9 @@ class Startup:
         server = _read_or_default(environ, ServerSettings)
         backends = _read_or_default(environ, BackendSettings)
         try:
-            registry = PluginRegistry(selections(role, server, backends), catalogue)
+            registry = PluginRegistry(
+                selections(role, server, backends), catalogue, trace=backends.trace_plugins
+            )
             classes = (*CORE_SETTINGS, *registry.settings_classes())
         except PluginError as error:
             _raise_with_core_problems(environ, error)

@@ -25,7 +25,7 @@ def _storage() -> Iterator[Storage]:
     environ = dict(os.environ)
     [backends] = read_settings(environ, BackendSettings)
     chosen = Selection(f"{PREFIX}STORAGE", STORAGE, (backends.storage,))
-    storage = PluginRegistry([chosen]).storage(environ)
+    storage = PluginRegistry([chosen], trace=backends.trace_plugins).storage(environ)
     try:
         yield storage
     except PlatformError as error:

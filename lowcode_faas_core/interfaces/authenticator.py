@@ -5,11 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 from lowcode_faas_core.callers import Caller
+from lowcode_faas_core.interfaces.versioned import Versioned
 
 __all__ = ["Authenticator"]
 
 
-class Authenticator(ABC):
+class Authenticator(Versioned, ABC):
     """Recognises callers by the ``Authorization`` header. Used by many threads at once.
 
     Several form a chain: the first that knows the caller counts. ``AuthenticatorContract`` in

@@ -6,11 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
 from lowcode_faas_core.findings import Finding
+from lowcode_faas_core.interfaces.versioned import Versioned
 
 __all__ = ["Examination"]
 
 
-class Examination(ABC):
+class Examination(Versioned, ABC):
     """Looks at a plugin's backend from outside the service, and changes nothing.
 
     Made and used by one thread, perhaps beside a running service and as another user: it makes no
@@ -25,5 +26,5 @@ class Examination(ABC):
         What it raises is reported as a failure of the plugin, and ends its findings.
         """
 
-    def close(self) -> None:  # noqa: B027  # optional
+    def close(self) -> None:  # optional
         """**Optional (default: nothing).** Release everything."""

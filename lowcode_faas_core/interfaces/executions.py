@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Final
 
+from lowcode_faas_core.interfaces.versioned import Versioned
 from lowcode_faas_core.model import FunctionRef, Page
 from lowcode_faas_core.records import FunctionStats, Record, RecordedLine, RecordFilter
 
@@ -15,7 +16,7 @@ __all__ = ["EVERY", "ExecutionStore"]
 EVERY: Final = "*"
 
 
-class ExecutionStore(ABC):
+class ExecutionStore(Versioned, ABC):
     """Keeps execution records and their log lines, bounded by age and size.
 
     Dispatchers and workers open the same store, each serving process an object of its own, used by

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from lowcode_faas_core.interfaces.metrics import OperationReport
+from lowcode_faas_core.interfaces.versioned import Versioned
 from lowcode_faas_core.model import SandboxLimits
 
 __all__ = ["End", "Isolation", "Launcher", "Sandbox", "Stream"]
@@ -120,7 +121,7 @@ class Sandbox(ABC):
         return None
 
 
-class Launcher(ABC):
+class Launcher(Versioned, ABC):
     """Starts sandboxes. One object a process, built after the fork, used by many threads.
 
     ``LauncherContract`` in ``lowcode_faas_core.testing`` checks it, and ``RunnerContract`` the

@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
+from lowcode_faas_core.interfaces.versioned import Versioned
+
 __all__ = ["LogDialect", "LogFilter"]
 
 
@@ -37,7 +39,7 @@ class LogFilter:
         return [(field, value) for field, value in fields if value is not None]
 
 
-class LogDialect(ABC):
+class LogDialect(Versioned, ABC):
     """Writes a :class:`LogFilter` in one query language. Stateless; used by many threads at once."""
 
     #: **Required.** Its member in the answer of ``GET /function-logs/query``: ``[a-z][a-z0-9_]*``.

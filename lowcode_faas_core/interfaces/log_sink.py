@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import msgspec
 
+from lowcode_faas_core.interfaces.versioned import Versioned
 from lowcode_faas_core.model import LogEvent
 
 __all__ = ["LogSink", "Undelivered", "event_json"]
@@ -24,7 +25,7 @@ class Undelivered(Exception):
         self.count = count
 
 
-class LogSink(ABC):
+class LogSink(Versioned, ABC):
     """Delivers log events somewhere.
 
     Called from one thread of its own, so it may block; it can neither delay an invocation nor

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from lowcode_faas_core.interfaces.versioned import Versioned
 from lowcode_faas_core.model import FunctionRef, StartKind
 
 __all__ = ["Exposition", "Metrics", "OperationReport"]
@@ -22,7 +23,7 @@ class Exposition(NamedTuple):
     body: bytes
 
 
-class Metrics(ABC):
+class Metrics(Versioned, ABC):
     """Counts what happens in one serving process, and shows what happened in all of the service.
 
     One object a process, built after the fork, called by many threads at once, on the path of

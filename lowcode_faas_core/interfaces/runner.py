@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lowcode_faas_core.interfaces.metrics import OperationReport
+from lowcode_faas_core.interfaces.versioned import Versioned
 from lowcode_faas_core.model import (
     Execution,
     FunctionRef,
@@ -24,7 +25,7 @@ LogCallback = Callable[[LogLine], None]
 SourceReader = Callable[[], bytes]
 
 
-class Runner(ABC):
+class Runner(Versioned, ABC):
     """Runs invocations and tells the truth about them.
 
     Used by many threads at once; :meth:`run` blocks the caller until there is a verdict.

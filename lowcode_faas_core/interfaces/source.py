@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
+from lowcode_faas_core.interfaces.versioned import Versioned
+
 __all__ = ["FetchLimits", "FetchedSource", "SourceFetcher"]
 
 
@@ -26,7 +28,7 @@ class FetchedSource:
     etag: str | None = None
 
 
-class SourceFetcher(ABC):
+class SourceFetcher(Versioned, ABC):
     """Fetches a function's source from a URL.
 
     ``SourceFetcherContract`` in ``lowcode_faas_core.testing`` checks it.

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from lowcode_faas_core.interfaces.versioned import Versioned
 from lowcode_faas_core.model import (
     Collection,
     Deployment,
@@ -37,7 +38,7 @@ class Garbage:
     removed: bool
 
 
-class Storage(ABC):
+class Storage(Versioned, ABC):
     """Keeps what was deployed.
 
     One object a process, built after the fork, used by many threads at once; one used across a
@@ -192,7 +193,7 @@ class Storage(ABC):
         :raises FunctionNotFound: when there is no such function.
         """
 
-    def check_sources_with(self, checker: SourceChecker) -> None:  # noqa: B027  # optional
+    def check_sources_with(self, checker: SourceChecker) -> None:  # optional
         """**Optional (default: ignore it).** Take the means to check a source's syntax.
 
         For backends whose sources people may edit past the API: what ``checker`` refuses must not

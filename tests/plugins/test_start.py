@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -80,6 +81,21 @@ def test_the_command_plugins_lists_without_importing(install: Install) -> None:
     assert any(line.split() == ["*", "broken", "broken-plugin", "1.0", "storage"] for line in lines)
     assert any(line.startswith("* process ") and line.endswith("runner") for line in lines)
     assert any(line.startswith("  files ") for line in lines)
+
+
+def test_the_command_plugins_prints_one_document(install: Install) -> None:
+    install("broken-plugin", "raise RuntimeError('imported')", "broken", version="2.5")
+    done = run("plugins", "--json", STORAGE="broken", RUNNER="process")
+    assert done.returncode == 0, done.stderr
+    rows = {row["name"]: row for row in json.loads(done.stdout)["plugins"]}
+    assert rows["broken"] == {
+        "name": "broken",
+        "distribution": "broken-plugin",
+        "version": "2.5",
+        "selected": True,
+        "roles": ["storage"],
+    }
+    assert (rows["files"]["selected"], rows["files"]["roles"]) == (False, [])
 
 
 def test_the_command_plugins_says_what_is_missing() -> None:
