@@ -6,17 +6,20 @@ import functools
 import json
 import os
 from collections.abc import Callable
-from typing import Any, Concatenate, ParamSpec
+from typing import Any, Concatenate, Final, ParamSpec
 
 import click
 
 from lowcode_faas_core.cli.starting import refusing
 from lowcode_faas_core.client.address import find
-from lowcode_faas_core.client.connection import Connection, Refused, Unreachable, segment
+from lowcode_faas_core.client.connection import Connection, Refused, Unreachable
 
-__all__ = ["as_json", "calling", "collection", "function_path", "show_json"]
+__all__ = ["as_json", "calling", "collection", "show_json"]
 
 P = ParamSpec("P")
+
+#: What a shell makes of SIGINT.
+INTERRUPTED: Final = 130
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print what the API answered.")
 collection = click.option(
@@ -35,15 +38,10 @@ def calling(command: Callable[Concatenate[Connection, P], None]) -> Callable[P, 
                 command(api, *args, **kwargs)
             except (Refused, Unreachable) as error:
                 raise click.ClickException(str(error)) from error
+            except KeyboardInterrupt:
+                raise SystemExit(INTERRUPTED) from None
 
     return wrapped
-
-
-def function_path(collection_path: str, name: str = "", *rest: str) -> str:
-    """Return the address of a function of a collection, or of all of them."""
-    above = "".join(f"/{segment(part)}" for part in collection_path.split("/") if part)
-    start = f"/collections{above}/functions" if above else "/functions"
-    return "/".join((start, *(segment(part) for part in (name, *rest) if part)))
 
 
 def show_json(document: Any) -> None:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import click
 
-from lowcode_faas_core.cli.calling import as_json, calling, function_path, show_json
+from lowcode_faas_core.cli.calling import as_json, calling, show_json
 from lowcode_faas_core.cli.columns import show_rows
 from lowcode_faas_core.cli.deploy import read_env
 from lowcode_faas_core.client.connection import Connection
+from lowcode_faas_core.client.paths import collection_path, function_path
 
 __all__ = ["collections"]
 
@@ -58,7 +59,7 @@ def create(api: Connection, path: str, env_file: Path | None, as_json: bool) -> 
 @calling
 def delete(api: Connection, path: str) -> None:
     """Remove an empty collection."""
-    api.request("DELETE", f"/collections/{path}")
+    api.request("DELETE", collection_path(path))
     click.echo(f"deleted {path}", err=True)
 
 

@@ -12,6 +12,7 @@ import click
 
 from lowcode_faas_core.cli.calling import as_json, calling, collection, show_json
 from lowcode_faas_core.client.connection import Connection, Refused
+from lowcode_faas_core.client.paths import collection_path
 from lowcode_faas_core.errors import InvalidValue
 from lowcode_faas_core.names import check_collection_path, check_function_name
 
@@ -159,7 +160,7 @@ def _make_collection(api: Connection, folder: Path, target: str) -> None:
             raise
         there = True
     if there and body:
-        api.request("PUT", f"/collections/{target}/env" if target else "/collections/env", body)
+        api.request("PUT", collection_path(target, "env"), body)
 
 
 def _text(path: Path) -> str:

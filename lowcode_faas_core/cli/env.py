@@ -6,10 +6,11 @@ from typing import Any
 
 import click
 
-from lowcode_faas_core.cli.calling import as_json, calling, collection, function_path, show_json
+from lowcode_faas_core.cli.calling import as_json, calling, collection, show_json
 from lowcode_faas_core.cli.columns import show_rows
 from lowcode_faas_core.cli.invoke import pairs
-from lowcode_faas_core.client.connection import Connection, segment
+from lowcode_faas_core.client.connection import Connection
+from lowcode_faas_core.client.paths import collection_path, function_path
 
 __all__ = ["env"]
 
@@ -26,8 +27,7 @@ def env() -> None:
 def _path(collection: str, name: str | None) -> str:
     if name is not None:
         return function_path(collection, name, "env")
-    above = "".join(f"/{segment(part)}" for part in collection.split("/") if part)
-    return f"/collections{above}/env"
+    return collection_path(collection, "env")
 
 
 @env.command()

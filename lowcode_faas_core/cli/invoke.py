@@ -9,9 +9,10 @@ from typing import Any
 
 import click
 
-from lowcode_faas_core.cli.calling import as_json, calling, collection, function_path, show_json
+from lowcode_faas_core.cli.calling import as_json, calling, collection, show_json
 from lowcode_faas_core.cli.columns import printable
 from lowcode_faas_core.client.connection import Connection
+from lowcode_faas_core.client.paths import function_path
 
 __all__ = ["invoke", "pairs"]
 

@@ -1,4 +1,4 @@
-"""``lowcode-faas logs``: what a run printed, while it runs too, and queries that find it elsewhere."""
+"""``lowcode-faas logs``: what functions printed, or print, and queries that find it elsewhere."""
 
 from __future__ import annotations
 
@@ -7,23 +7,78 @@ from typing import Any
 
 import click
 
-from lowcode_faas_core.cli.calling import as_json, calling, show_json
+from lowcode_faas_core.cli.calling import as_json, calling, collection, show_json
 from lowcode_faas_core.cli.columns import printable
 from lowcode_faas_core.client.connection import Connection, segment
 from lowcode_faas_core.client.events import events
+from lowcode_faas_core.client.paths import function_path
+from lowcode_faas_core.client.tail import Printed, Tail
 
 __all__ = ["logs"]
 
 
-@click.group()
+_json_lines = click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+
+
+class _OrFunction(click.Group):
+    """Takes what is no command of its own for those of ``function``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            args = ["function", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_OrFunction)
 def logs() -> None:
-    """Find what functions printed."""
+    """Find what functions printed; `logs NAME` is short for `logs function NAME`."""
+
+
+@logs.command()
+@click.argument("name")
+@collection
+@click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
+@click.option(
+    "-n",
+    "--number",
+    type=click.IntRange(0),
+    default=10,
+    show_default=True,
+    help="So many of the newest runs first.",
+)
+@_json_lines
+@calling
+def function(
+    api: Connection, name: str, collection: str, follow: bool, number: int, as_json: bool
+) -> None:
+    """Print what the runs of a function printed."""
+    api.request("GET", function_path(collection, name))  # nobody waits for a name misspelt
+    tail = Tail(api, collection, name)
+    for printed in tail.newest(number):
+        _print_of(printed, as_json)
+    if not follow:
+        return
+    for each in tail.follow():
+        if isinstance(each, Printed):
+            _print_of(each, as_json)
+        else:
+            click.echo(f"{each}; trying again", err=True)
+
+
+def _print_of(printed: Printed, as_json: bool) -> None:
+    """Print a line of one of many runs: with who printed it."""
+    run, line = printed.run, printed.line
+    if as_json:
+        version = run["deployment_version"]
+        _print({**line, "run_id": run["run_id"], "deployment_version": version}, as_json)
+    else:
+        _print(line, as_json, f"v{run['deployment_version']}  {run['execution_id']}  ")
 
 
 @logs.command()
 @click.argument("execution_id")
 @click.option("-f", "--follow", is_flag=True, help="Go on until it ends.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+@_json_lines
 @calling
 def show(api: Connection, execution_id: str, follow: bool, as_json: bool) -> None:
     """Print the lines of one execution."""
@@ -39,11 +94,11 @@ def show(api: Connection, execution_id: str, follow: bool, as_json: bool) -> Non
         _print(json.loads(data), as_json)
 
 
-def _print(line: dict[str, Any], as_json: bool) -> None:
+def _print(line: dict[str, Any], as_json: bool, of: str = "") -> None:
     if as_json:
         click.echo(json.dumps(line, ensure_ascii=False))
     else:
-        click.echo(f"{line['ts']}  {line['level']:5}  {printable(line['message'])}")
+        click.echo(f"{line['ts']}  {of}{line['level']:5}  {printable(line['message'])}")
 
 
 @logs.command()

@@ -18,6 +18,10 @@ __all__ = ["Answer", "Connection", "Refused", "Unreachable", "segment"]
 CONNECT_S: Final = 5.0
 #: Longest silence of a service that has the request, in seconds: above the longest deadline.
 READ_S: Final = 1000.0
+#: Longest silence of a stream, in seconds: a service says something every ten.
+STREAM_S: Final = 60.0
+#: Connections that are kept; more are made where more are needed.
+KEPT: Final = 16
 #: Items asked for at a time where all pages are read.
 PAGE: Final = 100
 
@@ -64,9 +68,7 @@ class Connection:
 
     def __init__(self, address: Address) -> None:
         self._address = address
-        self._http = urllib3.PoolManager(
-            retries=False, timeout=urllib3.Timeout(connect=CONNECT_S, read=READ_S)
-        )
+        self._http = urllib3.PoolManager(maxsize=KEPT, retries=False)
 
     def __enter__(self) -> Connection:
         return self
@@ -104,8 +106,12 @@ class Connection:
         query: Mapping[str, object] | None = None,
         *,
         stream: bool = False,
+        after: int = 0,
     ) -> urllib3.BaseHTTPResponse:
-        """Return the response itself; with ``stream`` its body is not read yet."""
+        """Return the response itself; with ``stream`` its body is not read yet.
+
+        :param after: the last event of a stream that was read before.
+        """
         url = self._address.url + path
         if asked := {name: value for name, value in (query or {}).items() if value is not None}:
             url += f"?{urlencode(asked)}"
@@ -114,6 +120,8 @@ class Connection:
             headers["Authorization"] = f"Bearer {self._address.token}"
         if body is not None:
             headers["Content-Type"] = "application/json"
+        if after:
+            headers["Last-Event-ID"] = str(after)
         try:
             response = self._http.request(
                 method,
@@ -122,6 +130,7 @@ class Connection:
                 headers=headers,
                 redirect=False,
                 preload_content=not stream,
+                timeout=urllib3.Timeout(connect=CONNECT_S, read=STREAM_S if stream else READ_S),
             )
         except urllib3.exceptions.HTTPError as error:
             raise Unreachable(f"{self._address.url} does not answer: {_reason(error)}") from error

@@ -1,0 +1,131 @@
+"""``lowcode-faas logs``: a function's lines as they come, whichever of its runs prints them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.conftest import COMMAND
+
+COUNTS = """
+export const handler = async ({name, to, pause}) => {
+  for (let i = 1; i <= to; i++) {
+    console.log(name, i);
+    if (pause) await new Promise((done) => setTimeout(done, pause));
+  }
+  return {ok: true};
+};
+"""
+Start = Callable[..., "Follower"]
+
+
+class Follower:
+    """A command that goes on, and what it has printed."""
+
+    def __init__(self, service: Any, folder: Path, *arguments: str) -> None:
+        self.out, self.err = folder / "followed.txt", folder / "said.txt"
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("LOWCODE_FAAS_")}
+        with self.out.open("w") as out, self.err.open("w") as err:
+            self.process = subprocess.Popen(
+                [COMMAND, "logs", *arguments],
+                stdout=out,
+                stderr=err,
+                env={**clean, "HOME": str(folder), "LOWCODE_FAAS_URL": service.url},
+            )
+
+    def messages(self) -> list[str]:
+        """Return what is printed so far, of whole lines."""
+        *lines, _ = self.out.read_text().split("\n")
+        return [json.loads(line)["message"] for line in lines]
+
+    def interrupt(self) -> int:
+        """Do what Ctrl-C does, and return how it ends."""
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(5)
+
+
+@pytest.fixture
+def follow(tmp_path: Path) -> Iterator[Start]:
+    started: list[Follower] = []
+
+    def start(service: Any, *arguments: str) -> Follower:
+        started.append(Follower(service, tmp_path, *arguments))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.process.kill()
+        each.process.wait(5)
+
+
+def test_every_run_of_a_function_is_followed_and_no_line_comes_twice(
+    serve: Callable[..., Any], follow: Start, poll: Callable[..., Any], tmp_path: Path
+) -> None:
+    # Given a function that ran, one run of it that goes on, and one of its name elsewhere
+    service = serve(WORKERS="1")
+    service.deploy("counts", COUNTS)
+    service.call("POST", "/collections", {"path": "shop"})
+    service.deploy("counts", COUNTS, collection_path="shop")
+    service.invoke("counts", {"name": "earlier", "to": 2})
+    answers = [service.in_background("counts", {"name": "long", "to": 60, "pause": 50})]
+    follower = follow(service, "counts", "-f", "--json")
+    poll("what runs is followed", lambda: "long 5" in follower.messages())
+    assert follower.messages()[:2] == ["earlier 1", "earlier 2"]
+    assert "long 60" not in follower.messages(), "it was shown when it had ended"
+    # When more of it runs, more than one may follow at a time, and its namesake
+    for number in range(4):
+        run = {"name": f"run{number}", "to": 8, "pause": 100}
+        answers.append(service.in_background("counts", run))
+    for number in range(5):
+        answers.append([service.invoke("counts", {"name": f"quick{number}", "to": 3})])
+    service.call("POST", "/collections/shop/functions/counts/invoke", {"input": {"to": 1}})
+    # Then all lines of all of its runs come once, and in order
+    expected = Counter(
+        [f"earlier {i}" for i in (1, 2)]
+        + [f"long {i}" for i in range(1, 61)]
+        + [f"run{n} {i}" for n in range(4) for i in range(1, 9)]
+        + [f"quick{n} {i}" for n in range(5) for i in range(1, 4)]
+    )
+    poll("all of it ran", lambda: all(answers), 30)
+    assert [answer[0] for [answer] in answers] == [200] * 10
+    poll("all lines came", lambda: len(follower.messages()) >= expected.total(), 20)
+    time.sleep(1.2)  # another look
+    found = follower.messages()
+    assert Counter(found) == expected
+    assert [text for text in found if text.startswith("long")] == [
+        f"long {i}" for i in range(1, 61)
+    ]
+    assert (follower.interrupt(), follower.err.read_text()) == (130, "")
+
+
+def test_following_outlives_the_service(
+    serve: Callable[..., Any], follow: Start, poll: Callable[..., Any], free_port: Callable[[], int]
+) -> None:
+    listen = f"127.0.0.1:{free_port()}"
+    service = serve(LISTEN=listen, DRAIN_NOTICE_S="0")
+    service.deploy("counts", COUNTS)
+    follower = follow(service, "-f", "counts", "-n", "0", "--json")
+
+    def seen() -> bool:
+        service.invoke("counts", {"name": "before", "to": 1})
+        return bool(follower.messages())
+
+    poll("it is followed", seen)
+    service.interrupt()
+    service.process.wait(20)
+    poll("the end is told", lambda: "trying again" in follower.err.read_text())
+    service = serve(LISTEN=listen)
+    service.invoke("counts", {"name": "after", "to": 2})
+    poll("it goes on", lambda: follower.messages()[-2:] == ["after 1", "after 2"])
+    assert set(follower.messages()[:-2]) == {"before 1"}
+    assert follower.err.read_text().count("\n") == 1
+    assert follower.interrupt() == 130
