@@ -19,6 +19,7 @@ _CALLING: Final = {
     "show": "functions",
     "versions": "functions",
     "rollback": "functions",
+    "pull": "functions",
     "delete": "functions",
     "collections": "collections",
     "env": "env",

@@ -1,4 +1,4 @@
-"""``lowcode-faas list, show, versions, rollback, delete``: what is deployed."""
+"""``lowcode-faas list, show, versions, rollback, pull, delete``: what is deployed."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import sys
 
 import click
 
-from lowcode_faas_core.cli.calling import as_json, calling, collection, function_path, show_json
-from lowcode_faas_core.cli.columns import show_rows
+from lowcode_faas_core.cli.calling import as_json, calling, collection, show_json
+from lowcode_faas_core.cli.columns import printable, show_rows
 from lowcode_faas_core.client.connection import Connection
+from lowcode_faas_core.client.paths import function_path
 
-__all__ = ["delete", "list_functions", "rollback", "show", "versions"]
+__all__ = ["delete", "list_functions", "pull", "rollback", "show", "versions"]
 
 
 @click.command("list")
@@ -115,6 +116,37 @@ def rollback(
         show_json(made)
         return
     click.echo(f"{name}  version {made['version']}  as version {made['restored_from']}")
+
+
+@click.command()
+@click.argument("name")
+@collection
+@click.option("--url", help="Another place than where it was deployed from.")
+@click.option("--sha256", help="Refuse any other bytes.")
+@as_json
+@calling
+def pull(
+    api: Connection,
+    name: str,
+    collection: str,
+    url: str | None,
+    sha256: str | None,
+    as_json: bool,
+) -> None:
+    """Have the service fetch a function's source again, and deploy it where it changed.
+
+    `lowcode-faas show NAME --source` is the other direction: what is deployed, to your terminal.
+    """
+    given = {"source_url": url, "sha256": sha256}
+    body = {key: value for key, value in given.items() if value is not None}
+    answer = api.request("POST", function_path(collection, name, "pull"), body)
+    made = answer.document
+    if as_json:
+        show_json(made)
+        return
+    news = "deployed" if answer.status == 201 else "unchanged"
+    where = printable(url or made["source_url"])
+    click.echo(f"{name}  version {made['version']}  {news}  from {where}")
 
 
 @click.command()

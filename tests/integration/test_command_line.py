@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import json
 import os
 import subprocess
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +27,19 @@ export const handler = (input) => {
 
 
 @pytest.fixture
-def run(serve: Callable[..., Any], tmp_path: Path) -> Callable[..., Any]:
+def mirror(tmp_path: Path) -> Iterator[str]:
+    """Serve the test's folder; return host and port."""
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture
+def run(serve: Callable[..., Any], tmp_path: Path, mirror: str) -> Callable[..., Any]:
     """Run ``lowcode-faas`` in a folder of its own; returns exit code, stdout and stderr."""
-    service = serve(FILES_KEEP_VERSIONS="20")
+    service = serve(FILES_KEEP_VERSIONS="20", SOURCE_ALLOW_HTTP="true", SOURCE_ALLOW_HOSTS=mirror)
 
     def run(*arguments: str, stdin: str = "", **environ: str) -> tuple[int, str, str]:
         clean = {k: v for k, v in os.environ.items() if not k.startswith("LOWCODE_FAAS_")}
@@ -85,6 +99,25 @@ def test_a_function_from_its_first_version_to_its_end(
     assert run("list", "-c", "shop")[1].startswith("greet  v3  javascript")
     assert run("delete", "greet", "-c", "shop") == (0, "", "deleted shop/greet\n")
     assert run("list", "-c", "shop") == (0, "", "no functions here\n")
+
+
+def test_a_source_is_fetched_again(run: Callable[..., Any], tmp_path: Path, mirror: str) -> None:
+    source = tmp_path / "greet.mjs"
+    source.write_text(GREET)
+    run("deploy", "greet.mjs")
+    # Without a URL there is nothing to fetch; with one, it is kept
+    code, out, talk = run("pull", "greet")
+    assert (code, out, "name one" in talk) == (1, "", True)
+    url = f"http://{mirror}/greet.mjs"
+    assert run("pull", "greet", "--url", url)[1] == f"greet  version 1  unchanged  from {url}\n"
+    source.write_text(GREET.replace("hello", "hi"))
+    assert run("pull", "greet", "--url", url)[1] == f"greet  version 2  deployed  from {url}\n"
+    source.write_text(GREET.replace("hello", "hey"))
+    pinned = ("--sha256", hashlib.sha256(b"other").hexdigest())
+    assert run("pull", "greet", *pinned)[0] == 1
+    pulled = json.loads(run("pull", "greet", "--json")[1])
+    assert (pulled["version"], pulled["source_url"]) == (3, url)
+    assert "hey" in run("show", "greet", "--source")[1]
 
 
 def test_a_folder_is_a_collection(run: Callable[..., Any], tmp_path: Path) -> None:
