@@ -14,11 +14,12 @@ from typing import TypeVar
 
 import pytest
 
+from tests.services.loki import Checker, serving
 from tests.services.postgres import Absent, GivenPostgres, Postgres
 from tests.services.s3 import Rclone
 from tests.services.swift import Swift
 
-__all__ = ["db_s3_environ", "postgres_of", "s3_of", "server_folder"]
+__all__ = ["checker", "db_s3_environ", "postgres_of", "s3_of", "server_folder"]
 
 T = TypeVar("T")
 
@@ -112,3 +113,10 @@ def db_s3_environ(
         "LOWCODE_FAAS_S3_ACCESS_KEY": s3.access_key,
         "LOWCODE_FAAS_S3_SECRET_KEY": s3.secret_key,
     }
+
+
+@pytest.fixture
+def checker() -> Iterator[Checker]:
+    """Return what answers as Loki does."""
+    with serving(Checker()) as one:
+        yield one
