@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,16 +15,16 @@ from lowcode_faas_files.storage import FilesStorage
 from lowcode_faas_core.model import FunctionRef
 from lowcode_faas_core.settings import read_settings
 from lowcode_faas_core.testing.samples import sample_draft
+from tests.docs.pages import Page
 from tests.services.postgres import binaries
 
-GUIDE = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
 REFS = [FunctionRef("", "greet"), FunctionRef("", "other"), FunctionRef("org/team", "deep")]
 
 
 def block(*words: str) -> str:
     """Return the one block of commands of the guide that has all the words."""
-    blocks = re.findall(r"```sh\n(.*?)```", GUIDE.read_text(), re.DOTALL)
-    (found,) = [each for each in blocks if all(word in each for word in words)]
+    texts = [block.text for block in Page("docs/operations.md").blocks()]
+    (found,) = [each for each in texts if all(word in each for word in words)]
     return found
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -66,17 +65,6 @@ def test_each_check_states_its_promise(contract: type) -> None:
     found = dict(checks(contract))
     assert found
     assert [name for name, promise in found.items() if not promise.endswith(".")] == []
-
-
-def test_the_example_of_the_page_passes(tmp_path: Path) -> None:
-    blocks = re.findall(r"```python\n# (\S+\.py)\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    assert [name for name, _ in blocks] == ["acme_sink.py", "test_acme_sink.py"]
-    for name, code in blocks:
-        (tmp_path / name).write_text(code)
-    done = run_pytest(tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert len(list(checks(LogSinkContract))) <= int(re.findall(r"(\d+) passed", done.stdout)[0])
-    assert "skipped" not in done.stdout
 
 
 FORGETFUL = """
