@@ -25,6 +25,8 @@ _CALLING: Final = {
     "env": "env",
     "executions": "executions",
     "logs": "logs",
+    "export": "archive:export_tree",
+    "import": "archive:import_tree",
 }
 _ON_THE_HOST: Final = {
     "dispatcher": "roles",

@@ -5,8 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import os
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -15,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.conftest import COMMAND
+from tests.integration.typing_commands import Run, typed
 
 GREET = """
 export const handler = (input) => {
@@ -37,30 +35,13 @@ def mirror(tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def run(serve: Callable[..., Any], tmp_path: Path, mirror: str) -> Callable[..., Any]:
+def run(serve: Callable[..., Any], tmp_path: Path, mirror: str) -> Run:
     """Run ``lowcode-faas`` in a folder of its own; returns exit code, stdout and stderr."""
     service = serve(FILES_KEEP_VERSIONS="20", SOURCE_ALLOW_HTTP="true", SOURCE_ALLOW_HOSTS=mirror)
-
-    def run(*arguments: str, stdin: str = "", **environ: str) -> tuple[int, str, str]:
-        clean = {k: v for k, v in os.environ.items() if not k.startswith("LOWCODE_FAAS_")}
-        done = subprocess.run(
-            [COMMAND, *arguments],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            cwd=tmp_path,
-            check=False,
-            env={**clean, "HOME": str(tmp_path), "LOWCODE_FAAS_URL": service.url, **environ},
-        )
-        return done.returncode, done.stdout, done.stderr
-
-    return run
+    return typed(tmp_path, service.url)
 
 
-def test_a_function_from_its_first_version_to_its_end(
-    run: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_a_function_from_its_first_version_to_its_end(run: Run, tmp_path: Path) -> None:
     # Given a file that is deployed
     source = tmp_path / "greet.mjs"
     source.write_text(GREET)
@@ -101,7 +82,7 @@ def test_a_function_from_its_first_version_to_its_end(
     assert run("list", "-c", "shop") == (0, "", "no functions here\n")
 
 
-def test_a_source_is_fetched_again(run: Callable[..., Any], tmp_path: Path, mirror: str) -> None:
+def test_a_source_is_fetched_again(run: Run, tmp_path: Path, mirror: str) -> None:
     source = tmp_path / "greet.mjs"
     source.write_text(GREET)
     run("deploy", "greet.mjs")
@@ -120,7 +101,7 @@ def test_a_source_is_fetched_again(run: Callable[..., Any], tmp_path: Path, mirr
     assert "hey" in run("show", "greet", "--source")[1]
 
 
-def test_a_folder_is_a_collection(run: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_folder_is_a_collection(run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "all"
     (folder / "eu").mkdir(parents=True)
     (folder / "one.mjs").write_text(GREET)
@@ -134,9 +115,7 @@ def test_a_folder_is_a_collection(run: Callable[..., Any], tmp_path: Path) -> No
     assert run("env", "get", "-f", "two", "-c", "shop/eu")[1] == "B=2\n"
 
 
-def test_what_goes_wrong_is_one_sentence_and_an_exit_code(
-    run: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_what_goes_wrong_is_one_sentence_and_an_exit_code(run: Run, tmp_path: Path) -> None:
     (tmp_path / "greet.mjs").write_text(GREET)
     (tmp_path / "torn.mjs").write_text("export const handler = (")
     run("deploy", "greet.mjs")
@@ -164,13 +143,13 @@ def test_what_goes_wrong_is_one_sentence_and_an_exit_code(
     )
 
 
-def test_logs_query_speaks_every_language(run: Callable[..., Any]) -> None:
+def test_logs_query_speaks_every_language(run: Run) -> None:
     code, out, _ = run("logs", "query", "--run-id", "r-1", "-c", "shop")
     assert code == 0
     assert out.count("r-1") >= 5
 
 
-def test_what_ran_is_found_and_followed(run: Callable[..., Any], tmp_path: Path) -> None:
+def test_what_ran_is_found_and_followed(run: Run, tmp_path: Path) -> None:
     (tmp_path / "greet.mjs").write_text(GREET)
     run("deploy", "greet.mjs")
     made = json.loads(run("invoke", "greet", "-d", '{"name": "x"}', "--json")[1])

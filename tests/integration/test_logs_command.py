@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import time
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.integration.conftest import COMMAND
+from tests.integration.typing_commands import environment
 
 COUNTS = """
 export const handler = async ({name, to, pause}) => {
@@ -33,13 +33,12 @@ class Follower:
 
     def __init__(self, service: Any, folder: Path, *arguments: str) -> None:
         self.out, self.err = folder / "followed.txt", folder / "said.txt"
-        clean = {k: v for k, v in os.environ.items() if not k.startswith("LOWCODE_FAAS_")}
         with self.out.open("w") as out, self.err.open("w") as err:
             self.process = subprocess.Popen(
                 [COMMAND, "logs", *arguments],
                 stdout=out,
                 stderr=err,
-                env={**clean, "HOME": str(folder), "LOWCODE_FAAS_URL": service.url},
+                env=environment(folder, service.url),
             )
 
     def messages(self) -> list[str]:

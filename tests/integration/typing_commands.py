@@ -1,0 +1,40 @@
+"""Runs ``lowcode-faas`` as somebody types it, in a folder of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.integration.conftest import COMMAND
+
+__all__ = ["Run", "environment", "typed"]
+
+#: Exit code, stdout and stderr.
+Run = Callable[..., tuple[int, str, str]]
+
+
+def environment(folder: Path, url: str) -> dict[str, str]:
+    """Return the environment of somebody whose home is the folder."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("LOWCODE_FAAS_")}
+    return {**clean, "HOME": str(folder), "LOWCODE_FAAS_URL": url}
+
+
+def typed(folder: Path, url: str) -> Run:
+    """Return what runs a command against the service of that URL."""
+
+    def run(*arguments: str, stdin: str = "", **environ: str) -> tuple[int, str, str]:
+        done = subprocess.run(
+            [COMMAND, *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            cwd=folder,
+            check=False,
+            env={**environment(folder, url), **environ},
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    return run
