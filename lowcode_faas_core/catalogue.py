@@ -11,24 +11,24 @@ from typing import Any
 from lowcode_faas_core.errors import PluginError
 from lowcode_faas_core.hookspecs import GROUP
 
-__all__ = ["OUR_PLUGINS", "Candidate", "Catalogue", "fold", "nearest"]
+__all__ = ["EXTRAS", "Candidate", "Catalogue", "fold", "install_command", "nearest"]
 
-#: Selection name -> distribution of the plugins this project publishes, for install hints.
-OUR_PLUGINS = {
-    "files": "lowcode-faas-files",
-    "sqlite": "lowcode-faas-files",
-    "db_s3": "lowcode-faas-db-s3",
-    "docker": "lowcode-faas-docker-runner",
-    "docker-runner": "lowcode-faas-docker-runner",
-    "process": "lowcode-faas-process-runner",
-    "process-runner": "lowcode-faas-process-runner",
-    "stdout": "lowcode-faas-stdout",
-    "docker_json": "lowcode-faas-promtail-json",
-    "promtail": "lowcode-faas-promtail-json",
-    "promtail-json": "lowcode-faas-promtail-json",
-    "loki": "lowcode-faas-loki",
-    "http": "lowcode-faas-http-source",
-    "prometheus": "lowcode-faas-prometheus",
+#: Selection name -> extra of this distribution that installs it, of the plugins this project publishes.
+EXTRAS = {
+    "files": "files",
+    "sqlite": "files",
+    "db_s3": "db-s3",
+    "docker": "docker",
+    "docker-runner": "docker",
+    "process": "process",
+    "process-runner": "process",
+    "stdout": "stdout",
+    "docker_json": "promtail-json",
+    "promtail": "promtail-json",
+    "promtail-json": "promtail-json",
+    "loki": "loki",
+    "http": "http",
+    "prometheus": "prometheus",
 }
 
 
@@ -42,6 +42,13 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     by_fold = {fold(each): each for each in known}
     close = difflib.get_close_matches(fold(name), by_fold, n=1, cutoff=0.6)
     return by_fold[close[0]] if close else None
+
+
+def install_command(name: str) -> str | None:
+    """Return what installs the plugin that this project publishes under a name; ``None`` for others."""
+    extra = {fold(each): extra for each, extra in EXTRAS.items()}.get(fold(name))
+    # Quoted: to a shell the brackets are a pattern.
+    return extra and f"pip install 'lowcode-faas-core[{extra}]'"
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,11 @@ class Candidate:
     def origin(self) -> str:
         """Distribution and version, for people."""
         return f"{self.distribution} {self.version}"
+
+    @property
+    def install_command(self) -> str | None:
+        """What installs it with all it needs; ``None`` when it is somebody else's."""
+        return install_command(self.name) if self.distribution.startswith("lowcode-faas-") else None
 
     def load(self) -> Any:
         """Import the plugin; raises whatever its import raises."""
@@ -114,15 +126,13 @@ class Catalogue:
     def _unknown(self, variable: str, name: str) -> str:
         installed = ", ".join(self.names) or "none"
         text = f'{variable} names the plugin "{name}", which is not installed (installed: {installed}).'
-        own = {fold(key): distribution for key, distribution in OUR_PLUGINS.items()}
-        if fold(name) in own:
-            return f"{text} Install it with: pip install {own[fold(name)]}"
+        command = install_command(name)
+        if command:
+            return f"{text} Install it with: {command}"
         near = nearest(name, self.names)
         if near:
             return f"{text} Did you mean {near}?"
-        wanted = nearest(name, OUR_PLUGINS)
+        wanted = nearest(name, EXTRAS)
         if wanted:
-            return (
-                f"{text} Did you mean {wanted}? Install it with: pip install {OUR_PLUGINS[wanted]}"
-            )
+            return f"{text} Did you mean {wanted}? Install it with: {install_command(wanted)}"
         return text

@@ -169,8 +169,10 @@ class PluginRegistry:
         try:
             module = candidate.load()
         except (Exception, SystemExit) as error:
+            command = isinstance(error, ModuleNotFoundError) and candidate.install_command
             raise PluginError(
                 f"{plugin.where}, which cannot be imported: {describe(error)}"
+                + (f" Install what it needs with: {command}" if command else "")
             ) from error
         plugin = Plugin(candidate, selection, name, module)
         self._register(plugin)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from lowcode_faas_core.catalogue import OUR_PLUGINS, Catalogue
+from lowcode_faas_core.catalogue import EXTRAS, Catalogue
 from lowcode_faas_core.errors import ConfigurationError, PluginError
 from lowcode_faas_core.interfaces.log_sink import LogSink
 from lowcode_faas_core.interfaces.storage import Storage
@@ -97,6 +97,20 @@ def test_a_broken_plugin_that_is_selected_is_named_with_the_reason(install: Inst
     assert ".py:1)" in text
 
 
+def test_a_plugin_of_ours_without_what_it_needs_comes_with_the_command(install: Install) -> None:
+    source = "import nowhere_to_be_found\n"
+    install("lowcode-faas-loki", source, "loki", version="9")
+    install("their-loki", source, "theirs")
+    catalogue = Catalogue(
+        [each for each in Catalogue.installed().candidates if "9" in each.version]
+    )
+    selection = Selection("LOWCODE_FAAS_FUNCTION_LOGS_SINK", SINK, ("loki",))
+    with pytest.raises(PluginError) as caught:
+        PluginRegistry([selection], catalogue)
+    assert caught.value.detail.endswith("with: pip install 'lowcode-faas-core[loki]'")
+    assert "pip" not in refusal(Selection("LOWCODE_FAAS_FUNCTION_LOGS_SINK", SINK, ("theirs",)))
+
+
 def test_a_plugin_that_ends_the_process_at_import_is_refused(install: Install) -> None:
     install("rude-plugin", "import sys\nsys.exit('bye')\n", "rude")
     assert "SystemExit: bye" in refusal(Selection("LOWCODE_FAAS_STORAGE", STORAGE, ("rude",)))
@@ -111,16 +125,18 @@ def test_an_unknown_name_is_answered_with_what_is_there_and_the_nearest(install:
     assert "Did you mean sqlite_store?" in text
 
 
-@pytest.mark.parametrize(("name", "distribution"), sorted(OUR_PLUGINS.items()))
-def test_an_uninstalled_plugin_of_ours_comes_with_the_command(name: str, distribution: str) -> None:
+@pytest.mark.parametrize(("name", "extra"), sorted(EXTRAS.items()))
+def test_an_uninstalled_plugin_of_ours_comes_with_the_command(name: str, extra: str) -> None:
     with pytest.raises(PluginError) as caught:
         Catalogue([]).find("LOWCODE_FAAS_X", name.upper())
     assert "installed: none" in caught.value.detail
-    assert caught.value.detail.endswith(f"pip install {distribution}")
+    assert caught.value.detail.endswith(f": pip install 'lowcode-faas-core[{extra}]'")
 
 
 def test_a_misspelt_name_of_ours_that_is_not_installed_comes_with_both() -> None:
-    with pytest.raises(PluginError, match=r"Did you mean docker\? .*lowcode-faas-docker-runner"):
+    with pytest.raises(
+        PluginError, match=r"Did you mean docker\? .*'lowcode-faas-core\[docker\]'$"
+    ):
         Catalogue([]).find("LOWCODE_FAAS_RUNNER", "dokcer")
 
 

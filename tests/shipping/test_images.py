@@ -123,7 +123,7 @@ def test_a_dispatcher_without_a_worker_says_what_is_missing(engine, images):
         logs = container.logs().decode()
     finally:
         container.remove(force=True, v=True)
-    assert "lowcode-faas-docker-runner" in logs
+    assert "pip install 'lowcode-faas-core[docker]'" in logs
 
 
 def test_the_compose_file_builds_both_and_gives_the_engine_to_the_worker_alone(services):

@@ -1,0 +1,7 @@
+"""Fixtures that folders of tests share and that are too dear to be made twice in a run."""
+
+from __future__ import annotations
+
+from tests.shipping.wheelhouse import installation, new_environment, wheelhouse
+
+__all__ = ["installation", "new_environment", "wheelhouse"]
