@@ -18,6 +18,7 @@ from lowcode_faas_core.fetching import SourceFetching
 from lowcode_faas_core.following import Following
 from lowcode_faas_core.interfaces.executions import ExecutionStore
 from lowcode_faas_core.interfaces.launcher import Launcher
+from lowcode_faas_core.interfaces.log_sink import LogSink
 from lowcode_faas_core.interfaces.runner import Runner
 from lowcode_faas_core.interfaces.source import FetchLimits
 from lowcode_faas_core.interfaces.storage import SourceChecker, Storage
@@ -82,11 +83,18 @@ class Services:
 
     @classmethod
     def build(
-        cls, environ: Mapping[str, str], role: ProcessRole, *, processes: int = 1
+        cls,
+        environ: Mapping[str, str],
+        role: ProcessRole,
+        *,
+        processes: int = 1,
+        sinks: Mapping[str, LogSink] | None = None,
     ) -> Services:
         """Build what ``role`` needs; ``processes`` is how many share the service's caps.
 
         Nothing stays open when this raises.
+
+        :param sinks: log sinks beside those of plugins, by name.
 
         :raises StartError: with everything that is wrong.
         """
@@ -132,7 +140,7 @@ class Services:
                 if executions is not None:
                     recorder = Recorder(executions, startup.executions)
                     opened.callback(recorder.close)
-                logs = _logs(startup, opened, recorder, meter)
+                logs = _logs(startup, opened, recorder, meter, sinks or {})
                 found = startup.registry.runner(environ)
                 opened.callback(found.close)
                 found.report_operations_to(meter.operation)
@@ -255,9 +263,13 @@ def _fetching(
 
 
 def _logs(
-    startup: Startup, opened: contextlib.ExitStack, recorder: Recorder | None, meter: Meter
+    startup: Startup,
+    opened: contextlib.ExitStack,
+    recorder: Recorder | None,
+    meter: Meter,
+    further: Mapping[str, LogSink],
 ) -> LogRouter | None:
-    sinks = startup.registry.sinks(startup.environ)
+    sinks = {**startup.registry.sinks(startup.environ), **further}
     if not sinks and (recorder is None or not startup.backends.function_logs):
         return None
     router = LogRouter(sinks, meter)

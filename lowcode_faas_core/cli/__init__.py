@@ -29,6 +29,7 @@ _CALLING: Final = {
     "import": "archive:import_tree",
 }
 _ON_THE_HOST: Final = {
+    "dev": "dev",
     "dispatcher": "roles",
     "worker": "roles",
     "config": "config",

@@ -14,7 +14,7 @@ from lowcode_faas_core.cli.columns import printable
 from lowcode_faas_core.client.connection import Connection
 from lowcode_faas_core.client.paths import function_path
 
-__all__ = ["invoke", "pairs"]
+__all__ = ["invoke", "pairs", "read_input", "show_result"]
 
 
 @click.command()
@@ -37,31 +37,35 @@ def invoke(
     as_json: bool,
 ) -> None:
     """Run a function and print its output; exit code 1 when it did not succeed."""
-    body: dict[str, Any] = {"input": _input(data)}
+    body: dict[str, Any] = {"input": read_input(data)}
     if env:
         body["env"] = pairs(env)
     if timeout_ms is not None:
         body["timeout_ms"] = timeout_ms
     path = function_path(collection, name, "invoke")
     result = api.request("POST", path, body, {"version": version}).document
-    succeeded = result["status"] == "succeeded"
+    show_result(result, as_json)
+    if result["status"] != "succeeded":
+        raise SystemExit(1)
+
+
+def show_result(result: dict[str, Any], as_json: bool) -> None:
+    """Print the output of a run, and on stderr how it ended."""
     if as_json:
         show_json(result)
-    else:
-        if result["output"] is not None:
-            show_json(result["output"])
-        error = result["error"]
-        why = f": {printable(error['message'])}" if error else ""
-        total = result["timings_ms"]["total"]
-        click.echo(
-            f"{result['status']}{why}  ({result['start']} start, {total:.1f} ms, version "
-            f"{result['deployment_version']}, execution {result['execution_id']})",
-            err=True,
-        )
-        if error and error.get("stack"):
-            click.echo("\n".join(map(printable, error["stack"].splitlines())), err=True)
-    if not succeeded:
-        raise SystemExit(1)
+        return
+    if result["output"] is not None:
+        show_json(result["output"])
+    error = result["error"]
+    why = f": {printable(error['message'])}" if error else ""
+    total = result["timings_ms"]["total"]
+    click.echo(
+        f"{result['status']}{why}  ({result['start']} start, {total:.1f} ms, version "
+        f"{result['deployment_version']}, execution {result['execution_id']})",
+        err=True,
+    )
+    if error and error.get("stack"):
+        click.echo("\n".join(map(printable, error["stack"].splitlines())), err=True)
 
 
 def pairs(given: tuple[str, ...]) -> dict[str, str]:
@@ -75,7 +79,8 @@ def pairs(given: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-def _input(data: str) -> Any:
+def read_input(data: str) -> Any:
+    """Return the input that an option names: JSON, ``@FILE``, or ``-`` for standard input."""
     where = "--data"
     try:
         if data == "-":
