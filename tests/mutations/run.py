@@ -42,6 +42,8 @@ HANG_S = 20.0
 TRIES = 3
 #: What the checks need of the tree, beside the plugins that the list names.
 COPIED = ("lowcode_faas_core", "plugins", "tests/unit", "tests/faults", "pyproject.toml")
+#: The plugins of pytest's that the checks use.
+PLUGINS = ("-p", "pytest_timeout", "-p", "lowcode_faas_core.testing.pytest_plugin")
 T = TypeVar("T")
 
 #: How pytest ends when tests ran and some failed.
@@ -112,9 +114,11 @@ class Tree:
             **os.environ,
             "PYTHONPATH": os.pathsep.join(map(str, [self.path, *plugins])),
             "PYTHONDONTWRITEBYTECODE": "1",
+            # A run takes a second or two, and the plugins that happen to be installed as much again.
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         }
         command = [sys.executable, "-m", "pytest", "-x", "-q", "--timeout=0", "--tb=short"]
-        command += ["-p", "no:cacheprovider", "-p", "no:hypothesispytest"]
+        command += ["-p", "no:cacheprovider", *PLUGINS]
         command += ["-c", str(self.path / "pyproject.toml"), "--rootdir", str(self.path)]
         with tempfile.TemporaryFile("w+") as output:
             process = subprocess.Popen(
