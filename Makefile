@@ -50,7 +50,7 @@ chaos: $(VENV)/.dev  ## Five minutes of mixed load on both roles while any proce
 bench: $(VENV)/.dev  ## Measure beside a bare echo and other hosts of functions; writes bench/RESULTS.md; needs wrk
 	@$(BIN)/python -m bench.compare
 
-bench-quick: $(VENV)/.dev  ## The warm path only, in two minutes; writes nothing
+bench-quick: $(VENV)/.dev  ## The rows without Docker and many functions, in two minutes; writes nothing
 	@$(BIN)/python -m bench.compare --quick
 
 fuzz: $(VENV)/.dev  ## Ten minutes of Schemathesis against a live service; FUZZING_SECONDS, FUZZING_SEED

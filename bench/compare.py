@@ -1,8 +1,9 @@
 """Measures the service beside a bare echo and other hosts of functions, and says what holds.
 
-``python -m bench.compare`` writes ``bench/RESULTS.md``; with ``--quick`` it only prints, in less
-than two minutes, the rows of warm invocations. Exits with 1 when an expectation does not hold.
-Needs wrk; ``make bench`` and ``make bench-quick`` run it.
+``python -m bench.compare`` writes ``bench/RESULTS.md``; with ``--quick`` it only prints, in less than
+two minutes, the rows that need neither Docker nor many functions, and with ``--only`` those named.
+Exits with 1 when a row is missed or was not measured. Needs wrk; ``make bench`` and
+``make bench-quick`` run it. Ctrl-C and SIGTERM end every server before it ends itself.
 """
 
 from __future__ import annotations
@@ -11,69 +12,70 @@ import argparse
 import datetime
 import os
 import platform
+import signal
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Final, NamedTuple
 
 from bench import peers
-from bench.load import Target
-from bench.rows import Plan, Row, warm
-from bench.servers import COMMAND, ROOT, Server, Service
-from lowcode_faas_core.configuration import ServerSettings
+from bench.lab import Lab, node
+from bench.rows import (
+    Expectation,
+    Findings,
+    Plan,
+    Row,
+    Verdict,
+    busy,
+    docker,
+    first,
+    fresh,
+    many,
+    memory,
+    storage,
+    tally,
+    warm,
+)
+from bench.servers import Unmeasurable
+from lowcode_faas_core.configuration import PoolSettings, ServerSettings
 from lowcode_faas_core.settings import read_settings
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
-HELLO = "export const handler = ({ name }) => ({ ok: true, data: { message: `hello ${name}` } });"
-BODY = {"input": {"name": "world", "tags": ["a", "b"], "count": 3}}
-FULL = Plan(rounds=9, seconds=2.0, calls=25, warm_only=False)
-QUICK = Plan(rounds=5, seconds=1.0, calls=0, warm_only=True)
 
 
-def node() -> Path:
-    """Return the Node that the process runner uses."""
-    script = ROOT / "scripts" / "node_path.py"
-    return Path(subprocess.check_output([sys.executable, script], text=True).strip())
+class Part(NamedTuple):
+    """One module of rows."""
+
+    expected: tuple[Expectation, ...]
+    measure: Callable[[Lab, Plan], Findings]
 
 
-def token(folder: Path) -> str:
-    """Make a token, so that the service asks every caller for one, as it does by default."""
-    return subprocess.check_output(
-        [COMMAND, "token", "create", "bench"],
-        env={**os.environ, "LOWCODE_FAAS_DATA_DIR": str(folder)},
-        text=True,
-    ).strip()
-
-
-@contextmanager
-def servers(folder: Path) -> Iterator[tuple[Service, list[Server]]]:
-    """Run the service on its defaults and the peers beside it; all have ended afterwards."""
-    (settings,) = read_settings({}, ServerSettings)
-    data = folder / "data"
-    headers = {"Authorization": f"Bearer {token(data)}"}
-    started: list[Server] = []
-    try:
-        ours = Service("lowcode-faas", data, {"RUNNER": "process"}, headers)
-        started.append(ours)
-        beside = [peers.echo(settings.workers, settings.threads, headers)]
-        started += beside
-        beside += peers.others(node(), folder, headers)
-        started += beside[1:]
-        for server in started:
-            server.wait()
-        ours.deploy("hello", HELLO)
-        yield ours, beside
-    finally:
-        for server in started:
-            server.stop()
+PARTS: Final = {
+    name: Part(module.EXPECTED, module.measure)
+    for name, module in {
+        "warm": warm,
+        "first": first,
+        "fresh": fresh,
+        "memory": memory,
+        "busy": busy,
+        "storage": storage,
+        "docker": docker,
+        "many": many,
+    }.items()
+}
+FULL: Final = Plan(
+    rounds=9, seconds=2.0, calls=15, paced=8, idle=9, functions=(1, 8, 32, 64, 128, 200)
+)
+QUICK: Final = Plan(rounds=3, seconds=1.0, calls=5, paced=4, idle=4, functions=(1, 200))
+QUICK_PARTS: Final = ("warm", "first", "fresh", "memory", "busy", "storage")
 
 
 def machine() -> list[str]:
     """Describe where this was measured, and of what."""
-    (settings,) = read_settings({}, ServerSettings)
+    settings, pool = read_settings({}, ServerSettings, PoolSettings)
     model = next(
         (
             line.partition(":")[2].strip()
@@ -93,19 +95,20 @@ def machine() -> list[str]:
         f"- Python {platform.python_version()}, {packages}; Node {node_version}",
         f"- service and echo: {settings.workers} workers × {settings.threads} threads, keep-alive; "
         "the others are one process each",
-        "- service: storage `files`, runner `process`, a token in every request, executions kept, "
-        "logs to stdout",
+        "- service, but for what a row names: storage `files`, runner `process`, a token in every "
+        "request, executions kept, logs to stdout",
+        f"- its pool: at most {pool.max_instances} sandboxes, {pool.per_function} of one function, "
+        f"a stock of {pool.stock}; with `db_s3`: PostgreSQL and S3 on this machine, without fsync",
         "- echo: parses its JSON, wants an object in it, answers with it; the same requests",
     ]
 
 
 def shown(rows: list[Row]) -> list[str]:
     """Return the rows as a table."""
-    verdicts = {True: "yes", False: "**no**", None: ""}
     return [
-        "| what | target | measured, median (quartiles) | holds |",
+        "| what | target | measured, median (quartiles) | verdict |",
         "|---|---|---|---|",
-        *(f"| {r.what} | {r.target} | {r.measured} | {verdicts[r.holds]} |" for r in rows),
+        *(f"| {r.what} | {r.target} | {r.measured} | {r.says} |" for r in rows),
     ]
 
 
@@ -118,11 +121,13 @@ def report(plan: Plan, rows: list[Row], tables: list[str], missing: list[str]) -
             "Written by `make bench`; do not edit.",
             "",
             *machine(),
-            f"- {plan.rounds} rounds of {plan.seconds:g} s each, every other one in reverse order; "
-            "ratios are taken round by round",
+            f"- {plan.rounds} rounds of {plan.seconds:g} s each, or {plan.calls} of one call each, every "
+            "other one in reverse order; ratios are taken round by round",
             *(f"- {sentence}" for sentence in missing),
             "",
             *shown(rows),
+            "",
+            f"{tally(rows)}.",
             "",
             *tables,
             "",
@@ -130,24 +135,50 @@ def report(plan: Plan, rows: list[Row], tables: list[str], missing: list[str]) -
     )
 
 
+def take(name: str, plan: Plan) -> Findings:
+    """Measure the rows of one part; what fails is not measured, and the others go on."""
+    part = PARTS[name]
+    begun = time.monotonic()
+    print(f"{name}: measuring", file=sys.stderr, flush=True)
+    try:
+        with Lab() as lab:
+            found = part.measure(lab, plan)
+    except Unmeasurable as error:
+        why = " ".join(str(error).split()).replace("|", "/")
+        found = Findings([each.unmeasured(why) for each in part.expected])
+    for row in found.rows:
+        print(f"  {row.what}: {row.measured} ({row.target}): {row.says}", file=sys.stderr)
+    print(f"  {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
+    return found
+
+
 def main() -> int:
     """Measure and print."""
+    # Servers end as the labs are left, which an interrupt leaves in order; a shell has what it runs
+    # in the background ignore SIGINT.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="two minutes, warm invocations only")
-    quick: bool = parser.parse_args().quick
+    parser.add_argument("--quick", action="store_true", help="two minutes, and no file")
+    parser.add_argument(
+        "--only", nargs="+", choices=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}; no file"
+    )
+    given = parser.parse_args()
+    quick: bool = given.quick
+    names: list[str] = given.only or list(QUICK_PARTS if quick else PARTS)
     plan = QUICK if quick else FULL
     missing = peers.install()
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        with servers(folder) as (ours, beside):
-            targets = [Target(each, "/echo", BODY) for each in beside]
-            rows, tables = warm.rows(Target(ours, "/functions/hello/invoke", BODY), targets, plan)
-    page = report(plan, rows, tables, missing)
+    found = [take(name, plan) for name in names]
+    rows = [row for each in found for row in each.rows]
+    page = report(plan, rows, [line for each in found for line in (*each.tables, "")], missing)
     print(page)
-    if not quick:
+    if not quick and not given.only:
         RESULTS.write_text(page)
-    return int(any(row.holds is False for row in rows))
+    return int(any(row.verdict is not Verdict.HELD for row in rows))
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    try:
+        raise SystemExit(main())
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None

@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.processes import cpu_s
-from bench.servers import Server
+from bench.servers import WITH_ME, Server, Unmeasurable
 
-__all__ = ["Taken", "Target", "load"]
+__all__ = ["Taken", "Target", "load", "pressed"]
 
+#: How long its summing up may take, in seconds: answers on their way are waited for.
+END_S = 60.0
 SCRIPT = Path(__file__).with_name("load.lua")
 
 
@@ -48,29 +53,57 @@ class Taken:
 
 def load(target: Target, connections: int, seconds: float) -> Taken:
     """Load a target for a while, over connections that are kept."""
+    before = cpu_s(target.server.process.pid)
+    with _wrk(target, connections) as wrk:
+        try:
+            said, _ = wrk.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            # It counts whole seconds only, but sums up whenever it is interrupted.
+            wrk.send_signal(signal.SIGINT)
+            said, _ = wrk.communicate(timeout=END_S)
+    used_s = cpu_s(target.server.process.pid) - before
+    figures = next((line for line in said.splitlines() if line.startswith("figures ")), "")
+    if not figures:
+        raise Unmeasurable(f"{target.name} cannot be asked: {said}")
+    requests, took_us, failed, p50_us, p99_us = map(int, figures.split()[1:])
+    good = requests - failed
+    if good <= 0:
+        raise Unmeasurable(f"{target.name} answered nothing well: {said}")
+    return Taken(good / took_us * 1e6, used_s / good * 1e6, p50_us, p99_us, failed)
+
+
+@contextmanager
+def pressed(target: Target, connections: int) -> Iterator[None]:
+    """Keep so many callers busy for as long as the context lasts."""
+    with _wrk(target, connections) as wrk:
+        yield
+        if wrk.poll() is not None:
+            raise Unmeasurable(f"the callers of {target.name} ended on their own")
+
+
+@contextmanager
+def _wrk(target: Target, connections: int) -> Iterator[subprocess.Popen[str]]:
     if shutil.which("wrk") is None:
-        raise SystemExit("wrk is needed: apt-get install wrk")
+        raise Unmeasurable("wrk is needed: apt-get install wrk")
     server = target.server
-    headers = "\n".join(f"{name}: {value}" for name, value in server.headers.items())
-    before = cpu_s(server.process.pid)
-    said = subprocess.check_output(
+    process = subprocess.Popen(
         [
-            *("wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "-s", SCRIPT),
+            *(*WITH_ME, "wrk", "-t1", f"-c{connections}", "-d1h", "-s", SCRIPT),
             f"http://127.0.0.1:{server.port}/",
         ],
         env={
             **os.environ,
             "BENCH_PATH": target.path,
             "BENCH_SPREAD": str(target.spread),
-            "BENCH_HEADERS": headers,
+            "BENCH_HEADERS": "\n".join(f"{k}: {v}" for k, v in server.headers.items()),
             "BENCH_BODY": json.dumps(target.body),
         },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
     )
-    used_s = cpu_s(server.process.pid) - before
-    figures = next(line for line in said.splitlines() if line.startswith("figures "))
-    requests, took_us, failed, p50_us, p99_us = map(int, figures.split()[1:])
-    good = requests - failed
-    if good <= 0:
-        raise SystemExit(f"{target.name} answered nothing well: {said}")
-    return Taken(good / took_us * 1e6, used_s / good * 1e6, p50_us, p99_us, failed)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()

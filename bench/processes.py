@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["cpu_s", "pss_bytes", "tree"]
+__all__ = ["ancestors", "cpu_s", "executable", "pss_bytes", "tree"]
 
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 #: Places in /proc/PID/stat after the name: parent, then utime, stime, cutime, cstime.
@@ -45,8 +46,25 @@ def cpu_s(pid: int) -> float:
 
 
 def pss_bytes(pid: int) -> int:
-    """Return the memory of one process, shared pages by their share."""
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) * 1024
-    return 0
+    """Return the memory of one process, shared pages by their share; 0 where it has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")), 0)
+
+
+def ancestors(pid: int) -> Iterator[int]:
+    """Yield the parent, its parent and so on, up to the init."""
+    while pid > 1 and (stat := _stat(pid)) is not None:
+        pid = int(stat[_PARENT])
+        if pid:
+            yield pid
+
+
+def executable(pid: int) -> str:
+    """Return the name of the file a process runs; empty where it has ended."""
+    try:
+        return Path(f"/proc/{pid}/exe").readlink().name
+    except OSError:
+        return ""

@@ -1,4 +1,8 @@
-"""Servers under measurement: each in a process of its own on a port of the loopback interface."""
+"""Servers under measurement: each in a process of its own on a port of the loopback interface.
+
+Whoever starts one stops it; when it cannot, since it was killed, the kernel does. Ctrl-C reaches only
+the measurement, which then ends its servers in order.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +20,19 @@ from typing import Any
 
 import urllib3
 
-__all__ = ["COMMAND", "ROOT", "Server", "Service", "free_port"]
+__all__ = ["COMMAND", "ROOT", "WITH_ME", "Server", "Service", "Unmeasurable", "free_port"]
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = Path(sys.executable).with_name("lowcode-faas")
 #: Longest start and longest end of a server, in seconds.
 READY_S = 60.0
 END_S = 60.0
+#: Kills the server when the thread that started it is gone: after ``kill -9`` nobody else would.
+WITH_ME = ("setpriv", "--pdeathsig", "KILL")
+
+
+class Unmeasurable(Exception):
+    """Raised when something that is to be measured is not there, or does not work."""
 
 
 def free_port() -> int:
@@ -54,10 +64,12 @@ class Server:
         self.http = urllib3.HTTPConnectionPool("127.0.0.1", port, maxsize=1, retries=False)
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("LOWCODE_FAAS_")}
         self.process = subprocess.Popen(
-            command,
+            [*WITH_ME, *command],
             env={**inherited, **(environ or {})},
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
 
     def call(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
@@ -76,7 +88,7 @@ class Server:
                 if self.call("GET", self.ready_path)[0] < 500:
                     return
             time.sleep(0.05)
-        raise SystemExit(f"{self.name} does not start")
+        raise Unmeasurable(f"{self.name} does not start")
 
     def stop(self) -> None:
         """End it, by force when it takes too long."""
@@ -100,6 +112,7 @@ class Service(Server):
         folder: Path,
         variables: Mapping[str, str],
         headers: Mapping[str, str] | None = None,
+        environ: Mapping[str, str] | None = None,
     ) -> None:
         """Start it on ``folder``; ``variables`` are its settings without their prefix."""
         port = free_port()
@@ -108,16 +121,19 @@ class Service(Server):
             name,
             [COMMAND, "dispatcher"],
             port,
-            environ={f"LOWCODE_FAAS_{key}": value for key, value in settings.items()},
+            environ={
+                **(environ or {}),
+                **{f"LOWCODE_FAAS_{key}": value for key, value in settings.items()},
+            },
             headers=headers,
         )
 
     def deploy(self, name: str, source: str, **fields: Any) -> None:
-        """Deploy a function."""
+        """Deploy a function; one that is there already with this source stays as it is."""
         body = {"name": name, "source_code": source, **fields}
         status, answer = self.call("POST", "/functions", body)
-        if status != 201:
-            raise SystemExit(f"{self.name}: {answer}")
+        if status not in (200, 201):
+            raise Unmeasurable(f"{self.name}: {answer}")
 
     def invoke(self, name: str, given: object) -> tuple[float, str]:
         """Return how long one invocation took in milliseconds, and how it started."""
@@ -125,5 +141,5 @@ class Service(Server):
         status, answer = self.call("POST", f"/functions/{name}/invoke", {"input": given})
         took = (time.perf_counter() - begun) * 1000
         if status != 200 or answer["status"] != "succeeded":
-            raise SystemExit(f"{self.name}: {answer}")
+            raise Unmeasurable(f"{self.name}: {answer}")
         return took, answer["start"]

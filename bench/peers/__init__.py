@@ -1,7 +1,7 @@
 """What the service is measured beside: a bare echo, and other hosts of functions that do the same.
 
-All but the echo come from registries, into ``.cache/bench``; one that cannot be had is left out, and
-the results say so.
+All but the echo and the bare Node server come from registries, into a cache that all checkouts share;
+one that cannot be had is left out, and the results say so.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ from pathlib import Path
 
 from bench.servers import ROOT, Server, free_port
 
-__all__ = ["echo", "install", "others"]
+__all__ = ["HEADERS", "bare", "echo", "install", "others"]
 
 HERE = Path(__file__).resolve().parent
-CACHE = ROOT / ".cache" / "bench"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lowcode-faas-bench"
 MODULES = CACHE / "node_modules"
 DENO = CACHE / "deno"
 DENO_VERSION = "2.9.8"
+#: As long as those the service is sent, which asks for a token.
+HEADERS = {"Authorization": f"Bearer {'x' * 43}"}
 
 _WORKERD = """using Workerd = import "/workerd/workerd.capnp";
 const config :Workerd.Config = (
@@ -67,6 +69,12 @@ def echo(workers: int, threads: int, headers: Mapping[str, str]) -> Server:
     command += ["--worker-class", "gthread", "--workers", str(workers), "--threads", str(threads)]
     command += ["--keep-alive", "75", "--no-control-socket", "bench.echo:app"]
     return Server("echo", command, port, headers=headers)
+
+
+def bare(node: Path, headers: Mapping[str, str]) -> Server:
+    """Start the bare server of Node, one process."""
+    port = free_port()
+    return Server("node:http", [node, HERE / "node.mjs", str(port)], port, headers=headers)
 
 
 def others(node: Path, folder: Path, headers: Mapping[str, str]) -> list[Server]:

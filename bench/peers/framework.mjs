@@ -1,5 +1,11 @@
-// The echo as a function of Google's functions-framework.
+// The echo as a function of Google's functions-framework. Computes first when it is told to.
 import functions from '@google-cloud/functions-framework';
+
+function spin(loops) {
+  let x = 0;
+  for (let i = 0; i < loops; i++) x = (x * 31 + i) | 0;
+  return x;
+}
 
 functions.http('echo', (request, response) => {
   const { input } = request.body ?? {};
@@ -7,5 +13,5 @@ functions.http('echo', (request, response) => {
     response.status(422).end();
     return;
   }
-  response.json({ output: input });
+  response.json({ output: input.loops ? { x: spin(input.loops) } : input });
 });
