@@ -14,7 +14,7 @@ ORDER = (
     "configuration",
     "interfaces",
     "hookspecs interface_versions",
-    "catalogue hook_trace plugins tokens",
+    "catalogue documents hook_trace plugins tokens",
     "in_flight rates",
     "authentication environment limits meter sources",
     "admission",
@@ -62,7 +62,8 @@ def core_modules(root: Path) -> list[Path]:
     return [
         path
         for path in sorted((root / PACKAGE).rglob("*.py"))
-        if path.relative_to(root / PACKAGE).parts[0] not in ("testing", "__init__.py")
+        if path.relative_to(root / PACKAGE).parts[0]
+        not in ("testing", "plugin_templates", "__init__.py")
     ]
 
 
