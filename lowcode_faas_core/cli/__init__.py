@@ -34,6 +34,7 @@ _ON_THE_HOST: Final = {
     "worker": "roles",
     "config": "config",
     "plugins": "plugins",
+    "plugin": "plugin_new",
     "token": "token",
     "migrate": "upkeep",
     "gc": "upkeep",
