@@ -12,7 +12,7 @@ from typing import Final
 
 import click
 
-from lowcode_faas_core.catalogue import OUR_PLUGINS, fold
+from lowcode_faas_core.catalogue import EXTRAS, fold
 
 __all__ = ["plugin"]
 
@@ -38,7 +38,7 @@ def _checked(_context: click.Context, _parameter: click.Parameter, name: str) ->
             f"{name!r} must be lower-case words of letters and digits joined by -, "
             f"{MAX_NAME} characters at most."
         )
-    if name in {fold(each) for each in OUR_PLUGINS} or name in ("none", PLACEHOLDER):
+    if name in {fold(each) for each in EXTRAS} or name in ("none", PLACEHOLDER):
         raise click.BadParameter(f"{name!r} is taken; choose another one.")
     return name
 
