@@ -23,7 +23,7 @@ PATTERNS = (
 MARKERS = ("run", "output", "illustration")
 #: What may follow a marker. ``docs/writing-docs.md`` says what each is for.
 OPTIONS = {
-    "run": ("file", "in", "needs", "serve"),
+    "run": ("fails", "file", "in", "needs", "serve"),
     "output": ("in", "of"),
     "illustration": (),
 }

@@ -143,7 +143,8 @@ class Reader:
         assert "venv .venv" not in block.text, "another .venv takes a test of its own (in=)"
         if CLIENT.search(block.text) and not self._services:
             self._serve("make run", DISPATCHER, self._environ)
-        return self._type(block.where, self._translated(block.text), together)
+        fails = "fails" in block.options
+        return self._type(block.where, self._translated(block.text), together, fails)
 
     def serve(self, block: Block) -> None:
         """Run all but the last command of a block; that one is a service, and stays."""
@@ -153,8 +154,9 @@ class Reader:
         typed = "\n".join([*before, f"env -0 > {shlex.quote(str(after))}", "pwd"])
         cwd = self._type(block.where, typed).output.splitlines()[-1]
         environ = dict(pair.split("=", 1) for pair in after.read_text().split("\0") if "=" in pair)
-        port = WORKER if "lowcode-faas worker" in last else DISPATCHER
-        self._serve(last, port, environ, cwd)
+        named = re.findall(r"_LISTEN=127\.0\.0\.1:(\d+)", block.text)
+        usual = WORKER if "lowcode-faas worker" in last else DISPATCHER
+        self._serve(last, named[-1] if named else usual, environ, cwd)
 
     def execute(self, block: Block) -> Printed:
         """Run Python; what it marks as hooks must fit them, and its classes must be whole."""
@@ -206,7 +208,7 @@ class Reader:
         except urllib3.exceptions.HTTPError:
             return False
 
-    def _type(self, where: str, text: str, together: bool = False) -> Printed:
+    def _type(self, where: str, text: str, together: bool = False, fails: bool = False) -> Printed:
         self._number += 1
         script = self._scratch / f"{self._number}.sh"
         output, errors = script.with_suffix(".output"), script.with_suffix(".errors")
@@ -218,13 +220,16 @@ class Reader:
         giving_up = threading.Timer(BLOCK_S, self._end_shell)
         giving_up.start()
         with contextlib.suppress(BrokenPipeError):
-            self._shell.stdin.write(f". {script} {streams} < /dev/null; echo done\n")
+            typed = f". {script} {streams} < /dev/null"
+            self._shell.stdin.write(f"if ({typed}); then exit; fi" if fails else typed)
+            self._shell.stdin.write("; echo done\n")
             self._shell.stdin.flush()
         done = self._shell.stdout.readline()
         giving_up.cancel()
         printed, said = (self._shown(path.read_text()) for path in (output, errors))
         assert done, (
-            f"{where}: failed, or took {BLOCK_S:g} s:\n{text}\n{printed}{said}\n"
+            f"{where}: {'did not fail' if fails else 'failed'}, or took {BLOCK_S:g} s:\n"
+            f"{text}\n{printed}{said}\n"
             f"{self.service_text()}"
         )
         return Printed(printed, said)
@@ -239,11 +244,11 @@ class Reader:
         return self._ports[number]
 
     def _translated(self, text: str) -> str:
+        text = re.sub(r"(?<=127\.0\.0\.1:)\d{4,5}\b", lambda found: self._port(found[0]), text)
         for name, value in self._given.items():
-            text = re.sub(
-                rf"\b{name}=\S+", lambda _, n=name, v=value: f"{n}={shlex.quote(v)}", text
-            )
-        return re.sub(r"(?<=127\.0\.0\.1:)\d{4,5}\b", lambda found: self._port(found[0]), text)
+            given = f"{name}={shlex.quote(value)}"
+            text = re.sub(rf"\b{name}=\S+", given.replace("\\", r"\\"), text)
+        return text
 
     def _shown(self, text: str) -> str:
         for number, port in self._ports.items():

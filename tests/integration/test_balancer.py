@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import threading
@@ -19,6 +18,10 @@ from urllib.parse import urlsplit
 import pytest
 import urllib3
 
+from tests.services.fixtures import haproxy
+
+__all__ = ["haproxy"]
+
 ROOT = Path(__file__).resolve().parents[2]
 CALLERS = 24
 #: Requests to serve before it ends; ``make rolling`` asks for more than the suite has time for.
@@ -30,20 +33,6 @@ REPORT = (
     "export const handler = async (input, { executionId }) => { console.log(`ran ${executionId}.`);"
     " await new Promise((done) => setTimeout(done, 100)); return { ok: true, data: null }; };"
 )
-
-
-@pytest.fixture(scope="module")
-def haproxy() -> str:
-    """Return the program; continuous integration installs it."""
-    if not shutil.which("haproxy") and os.environ.get("CI") and os.geteuid() == 0:
-        subprocess.run(("apt-get", "update", "-q"), check=True)
-        install = ("apt-get", "-o", "DPkg::Lock::Timeout=300", "install", "-y", "-q", "haproxy")
-        subprocess.run([*install, "--no-install-recommends"], check=True)
-    found = shutil.which("haproxy")
-    if found is None:
-        assert not os.environ.get("CI"), "haproxy is not installed"
-        pytest.skip("haproxy is not installed")
-    return found
 
 
 @pytest.fixture

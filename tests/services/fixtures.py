@@ -6,6 +6,8 @@ A server that cannot be had is a failure in continuous integration, and a skip e
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -19,7 +21,7 @@ from tests.services.postgres import Absent, GivenPostgres, Postgres
 from tests.services.s3 import Rclone
 from tests.services.swift import Swift
 
-__all__ = ["checker", "db_s3_environ", "postgres_of", "s3_of", "server_folder"]
+__all__ = ["checker", "db_s3_environ", "haproxy", "postgres_of", "s3_of", "server_folder"]
 
 T = TypeVar("T")
 
@@ -120,3 +122,17 @@ def checker() -> Iterator[Checker]:
     """Return what answers as Loki does."""
     with serving(Checker()) as one:
         yield one
+
+
+@pytest.fixture(scope="session")
+def haproxy() -> str:
+    """Return the program; continuous integration installs it."""
+    if not shutil.which("haproxy") and os.environ.get("CI") and os.geteuid() == 0:
+        subprocess.run(("apt-get", "update", "-q"), check=True)
+        install = ("apt-get", "-o", "DPkg::Lock::Timeout=300", "install", "-y", "-q", "haproxy")
+        subprocess.run([*install, "--no-install-recommends"], check=True)
+    found = shutil.which("haproxy")
+    if found is None:
+        assert not os.environ.get("CI"), "haproxy is not installed"
+        pytest.skip("haproxy is not installed")
+    return found
