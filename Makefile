@@ -62,7 +62,7 @@ history: $(VENV)/.dev  ## Two minutes of db_s3 beside servers that fail; HISTORY
 dev-services: $(VENV)/.dev  ## PostgreSQL and S3 for db_s3, until Ctrl-C; prints the variables
 	@exec $(BIN)/python -m tests.services.dev
 
-docs: $(VENV)/.run  ## Write the generated pages of docs/
+docs: $(VENV)/.run  ## Write what of the pages is generated
 	@$(BIN)/python scripts/write_docs.py
 
 dist: $(VENV)/.run  ## Wheels of everything into dist/, for images and machines without a network

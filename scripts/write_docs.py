@@ -1,9 +1,12 @@
-"""Writes the pages of docs/ that come from declarations; ``--check`` only says whether they do."""
+"""Writes what of the pages comes from declarations; ``--check`` only says whether it is as written."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+
+from api_page import api_page
 
 from lowcode_faas_core.catalogue import Catalogue
 from lowcode_faas_core.configuration import CORE_SETTINGS
@@ -24,6 +27,13 @@ variable marked *secret* may also be given as `<name>_FILE`, the path of a file 
 `lowcode-faas config` prints the effective values and where each came from, secrets masked.
 """
 
+#: What most installations set, in the order of the README.
+MOST_USED = """
+    LISTEN STORAGE DATA_DIR FILES_KEEP_VERSIONS RUNNER NODE_DOCKER_IMAGE WORKER_URL WORKER_TOKEN
+    API_TOKENS_FILE MAX_INSTANCES LIMIT_MEMORY_MB INVOKE_DEFAULT_TIMEOUT_MS FUNCTION_LOGS_SINK
+    LOG_LOKI_URL EXECUTIONS_MAX_AGE_S METRICS POSTGRES_DSN S3_ENDPOINT S3_BUCKET
+""".split()
+
 
 def table(settings: list[SettingInfo]) -> str:
     """Return the variables as a table."""
@@ -35,13 +45,8 @@ def table(settings: list[SettingInfo]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def configuration() -> str:
-    """Return the page of all variables: the core's, then each plugin's of this repository."""
-    parts = [INTRODUCTION]
-    for cls in CORE_SETTINGS:
-        parts.append(
-            f"## {cls.__name__.removesuffix('Settings')}\n\n{cls.__doc__}\n\n{table(infos([cls]))}"
-        )
+def plugin_settings() -> Iterator[tuple[str, list[SettingInfo]]]:
+    """Return the variables of each plugin of this repository, by a name it is selected with."""
     ours = {path.parent.name.replace("_", "-") for path in ROOT.glob("plugins/*/pyproject.toml")}
     seen: set[str] = set()
     for candidate in Catalogue.installed().candidates:
@@ -52,13 +57,38 @@ def configuration() -> str:
         registry = PluginRegistry([Selection("", FURTHER, (candidate.name,))])
         classes = registry.settings_classes()
         if classes:
-            parts.append(f"## Plugin `{candidate.name}`\n\n{table(infos(classes))}")
+            yield candidate.name, infos(classes)
+
+
+def configuration() -> str:
+    """Return the page of all variables: the core's, then each plugin's of this repository."""
+    parts = [INTRODUCTION]
+    for cls in CORE_SETTINGS:
+        parts.append(
+            f"## {cls.__name__.removesuffix('Settings')}\n\n{cls.__doc__}\n\n{table(infos([cls]))}"
+        )
+    parts += [f"## Plugin `{name}`\n\n{table(found)}" for name, found in plugin_settings()]
     return "\n".join(parts)
+
+
+def readme() -> str:
+    """Return the README with the table of the variables most used."""
+    known: dict[str, SettingInfo] = {}
+    for found in (infos(list(CORE_SETTINGS)), *(found for _, found in plugin_settings())):
+        known = {info.variable: info for info in found} | known
+    written = table([known[f"LOWCODE_FAAS_{name}"] for name in MOST_USED])
+    start, end = "<!-- written by make docs: variables -->\n", "<!-- end -->"
+    before, _, rest = (ROOT / "README.md").read_text().partition(start)
+    return f"{before}{start}\n{written}\n{end}{rest.partition(end)[2]}"
 
 
 def main() -> None:
     """Write, or with ``--check`` compare and exit 1 when a page is out of date."""
-    pages = {ROOT / "docs" / "configuration.md": configuration()}
+    pages = {
+        ROOT / "docs" / "configuration.md": configuration(),
+        ROOT / "docs" / "api.md": api_page(ROOT / "lowcode_faas_core" / "openapi.json"),
+        ROOT / "README.md": readme(),
+    }
     stale = [path for path, text in pages.items() if not path.exists() or path.read_text() != text]
     if "--check" in sys.argv[1:]:
         for path in stale:

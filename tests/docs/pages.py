@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -169,7 +170,8 @@ class Page:
         ]
 
 
-def pages() -> list[Page]:
-    """Return every page, in the order of its path."""
+@functools.cache
+def pages() -> tuple[Page, ...]:
+    """Return every page, in the order of its path; each is parsed once."""
     found = {path for pattern in PATTERNS for path in ROOT.glob(pattern)}
-    return [Page(str(path.relative_to(ROOT))) for path in sorted(found)]
+    return tuple(Page(str(path.relative_to(ROOT))) for path in sorted(found))

@@ -132,8 +132,10 @@ def same_documents(shown: str, printed: str) -> bool:
     return len(expected) == len(found) and all(map(matches, expected, found))
 
 
-@pytest.mark.parametrize(
-    "page", [each for each in pages() if each.blocks()], ids=lambda page: page.name
-)
+#: The Chinese README's blocks are the English one's, as ``tests/house`` holds.
+READ = [page for page in pages() if page.blocks() and page.name != "README.zh-CN.md"]
+
+
+@pytest.mark.parametrize("page", READ, ids=lambda page: page.name)
 def test_a_reader_gets_what_the_page_shows(page: Page, read: Callable[[Page], None]) -> None:
     read(page)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
 from pathlib import Path
@@ -97,6 +98,7 @@ def test_anchors_are_githubs() -> None:
     assert slug("部署、回滚 (v2)") == "部署回滚-v2"
 
 
+@functools.cache
 def anchors(path: Path) -> set[str]:
     return Page(str(path.relative_to(ROOT))).anchors() if path.suffix == ".md" else set()
 
