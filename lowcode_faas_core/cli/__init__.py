@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import os
 from typing import Final
 
 import click
 
 from lowcode_faas_core import __version__
+from lowcode_faas_core.cli.examples import with_examples
 
 __all__ = ["cli", "main"]
 
@@ -39,6 +41,7 @@ _ON_THE_HOST: Final = {
     "migrate": "upkeep",
     "gc": "upkeep",
     "doctor": "doctor",
+    "completion": "completion",
 }
 _COMMANDS: Final = {**_CALLING, **_ON_THE_HOST}
 
@@ -56,7 +59,7 @@ class _OneByOne(click.Group):
         module, _, name = where.partition(":")
         found = importlib.import_module(f"{__name__}.{module}")
         command: click.Command = getattr(found, name or cmd_name)
-        return command
+        return with_examples(command, cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, names in (("Calling a service", _CALLING), ("On its host", _ON_THE_HOST)):
@@ -71,8 +74,11 @@ class _OneByOne(click.Group):
 
 @click.command(cls=_OneByOne, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="lowcode-faas")
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """Run JavaScript and TypeScript functions on a machine of your own."""
+    if os.environ.get("NO_COLOR"):
+        ctx.color = False
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ import click
 
 from lowcode_faas_core.cli.calling import as_json, calling, collection, show_json
 from lowcode_faas_core.cli.columns import printable
+from lowcode_faas_core.cli.completing import collection_names
 from lowcode_faas_core.cli.progress import progress
 from lowcode_faas_core.client.archive import ArchiveBroken, Tree, read, write
 from lowcode_faas_core.client.connection import Connection, Refused
@@ -33,15 +34,11 @@ __all__ = ["export_tree", "import_tree"]
 def export_tree(
     api: Connection, file: str, collection: str, without_env: bool, as_json: bool
 ) -> None:
-    r"""Write a collection and all below it to FILE, a tar.gz; - is standard output.
+    """Write a collection and all below it to FILE, a tar.gz; - is standard output.
 
     It holds collections, the current version of each function, and env. Values of env are in it
     as they are, secrets too: the file is yours alone to read (mode 0600). Earlier versions, what
     ran, tokens, and env of the collections above are not in it. The same tree makes the same bytes.
-
-    \b
-    lowcode-faas export everything.tar.gz
-    lowcode-faas export -c shop shop.tar.gz
     """
     if file == "-" and (sys.stdout.isatty() or as_json):
         raise click.UsageError("standard output is taken: name a file")
@@ -67,7 +64,12 @@ def export_tree(
 
 @click.command("import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
-@click.option("--into", metavar="PATH", help="Put it there; / is the root. Where it was without.")
+@click.option(
+    "--into",
+    metavar="PATH",
+    help="Put it there; / is the root. Where it was without.",
+    shell_complete=collection_names,
+)
 @click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--sources", is_flag=True, help="Show changed sources line by line.")
@@ -82,14 +84,10 @@ def import_tree(
     sources: bool,
     as_json: bool,
 ) -> None:
-    r"""Show how FILE, made by export, differs from what is there, ask, and write the difference.
+    """Show how FILE, made by export, differs from what is there, ask, and write the difference.
 
     What is there and not in the file stays. A changed function gets a new version; functions
     whose bytes, language, reuse and limits are the same get none.
-
-    \b
-    lowcode-faas import shop.tar.gz --dry-run
-    lowcode-faas import shop.tar.gz --into staging --yes
     """
     tree = _load(file)
     target = tree.collection if into is None else into.strip("/")

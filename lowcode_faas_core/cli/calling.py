@@ -10,11 +10,12 @@ from typing import Any, Concatenate, Final, ParamSpec
 
 import click
 
+from lowcode_faas_core.cli.completing import SERVER, TOKEN, collection_names, function_names
 from lowcode_faas_core.cli.starting import refusing
 from lowcode_faas_core.client.address import find
 from lowcode_faas_core.client.connection import Connection, Refused, Unreachable
 
-__all__ = ["as_json", "calling", "collection", "show_json"]
+__all__ = ["INTERRUPTED", "as_json", "calling", "collection", "named", "show_json"]
 
 P = ParamSpec("P")
 
@@ -23,17 +24,47 @@ INTERRUPTED: Final = 130
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print what the API answered.")
 collection = click.option(
-    "-c", "--collection", default="", metavar="PATH", help="Its collection; the root without it."
+    "-c",
+    "--collection",
+    default="",
+    metavar="PATH",
+    help="Its collection; the root without it.",
+    shell_complete=collection_names,
+)
+named = click.argument("name", shell_complete=function_names)
+
+
+def _keep(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    ctx.meta[f"lowcode_faas.{param.name}"] = value
+
+
+_server = click.option(
+    "--server",
+    metavar="URL",
+    callback=_keep,
+    expose_value=False,
+    help="The service; else LOWCODE_FAAS_URL, else url of the configuration file.",
+)
+_token = click.option(
+    "--token",
+    metavar="TOKEN",
+    callback=_keep,
+    expose_value=False,
+    help="What it is shown; others here see it, LOWCODE_FAAS_TOKEN is not seen.",
 )
 
 
 def calling(command: Callable[Concatenate[Connection, P], None]) -> Callable[P, None]:
     """Give ``command`` a connection; a refusal is its words on stderr and exit code 1."""
 
+    @_server
+    @_token
     @functools.wraps(command)
     @refusing
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
-        with Connection(find(os.environ)) as api:
+        meta = click.get_current_context().meta
+        address = find(os.environ, meta.get(SERVER) or "", meta.get(TOKEN) or "")
+        with Connection(address) as api:
             try:
                 command(api, *args, **kwargs)
             except (Refused, Unreachable) as error:

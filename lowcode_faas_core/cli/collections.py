@@ -8,11 +8,21 @@ import click
 
 from lowcode_faas_core.cli.calling import as_json, calling, show_json
 from lowcode_faas_core.cli.columns import show_rows
+from lowcode_faas_core.cli.completing import collection_names
 from lowcode_faas_core.cli.deploy import read_env
 from lowcode_faas_core.client.connection import Connection
 from lowcode_faas_core.client.paths import collection_path, function_path
 
 __all__ = ["collections"]
+
+
+_prefix = click.option(
+    "--prefix",
+    default="",
+    metavar="PATH",
+    help="This one and all below it.",
+    shell_complete=collection_names,
+)
 
 
 @click.group()
@@ -21,7 +31,7 @@ def collections() -> None:
 
 
 @collections.command("list")
-@click.option("--prefix", default="", metavar="PATH", help="This one and all below it.")
+@_prefix
 @as_json
 @calling
 def list_collections(api: Connection, prefix: str, as_json: bool) -> None:
@@ -55,7 +65,7 @@ def create(api: Connection, path: str, env_file: Path | None, as_json: bool) -> 
 
 
 @collections.command()
-@click.argument("path")
+@click.argument("path", shell_complete=collection_names)
 @calling
 def delete(api: Connection, path: str) -> None:
     """Remove an empty collection."""
@@ -64,20 +74,24 @@ def delete(api: Connection, path: str) -> None:
 
 
 @collections.command()
-@click.option("--prefix", default="", metavar="PATH", help="This one and all below it.")
+@_prefix
+@as_json
 @calling
-def tree(api: Connection, prefix: str) -> None:
+def tree(api: Connection, prefix: str, as_json: bool) -> None:
     """Show collections and their functions as a tree."""
     paths = sorted(each["path"] for each in api.pages("/collections", {"prefix": prefix or None}))
-    if not prefix:
-        _show(api, "", 0)
     base = prefix.count("/") if prefix else 0
-    for path in paths:
+    document = []
+    for path in paths if prefix else ["", *paths]:
         depth = path.count("/") - base
-        click.echo(f"{'  ' * depth}{path.rpartition('/')[2]}/")
-        _show(api, path, depth + 1)
-
-
-def _show(api: Connection, path: str, depth: int) -> None:
-    for each in api.pages(function_path(path)):
-        click.echo(f"{'  ' * depth}{each['name']}  v{each['current']['version']}")
+        if path and not as_json:
+            click.echo(f"{'  ' * depth}{path.rpartition('/')[2]}/")
+        functions = []
+        for each in api.pages(function_path(path)):
+            version = each["current"]["version"]
+            functions.append({"name": each["name"], "version": version})
+            if not as_json:
+                click.echo(f"{'  ' * (depth + 1 if path else 0)}{each['name']}  v{version}")
+        document.append({"path": path, "functions": functions})
+    if as_json:
+        show_json(document)

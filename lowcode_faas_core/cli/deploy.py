@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any, Final
 import click
 
 from lowcode_faas_core.cli.calling import as_json, calling, collection, show_json
-from lowcode_faas_core.client.connection import Connection, Refused
+from lowcode_faas_core.cli.progress import progress
+from lowcode_faas_core.client.connection import Answer, Connection, Refused
 from lowcode_faas_core.client.paths import collection_path
 from lowcode_faas_core.errors import InvalidValue
 from lowcode_faas_core.names import check_collection_path, check_function_name
@@ -69,31 +71,43 @@ def deploy(
         for folder, target in _folders(path, collection):
             _make_collection(api, folder, target)
     deployed = []
-    for source in sources:
-        body: dict[str, Any] = {
-            "name": source.name,
-            "collection_path": source.collection,
-            "language": LANGUAGES[source.path.suffix],
-            "source_code": _text(source.path),
-        }
-        env = env_file or source.path.with_name(source.path.stem + FUNCTION_ENV)
-        if env_file is not None or env.is_file():
-            body["env"] = read_env(env)
-        if reuse is not None:
-            body["reuse"] = reuse
-        try:
-            answer = api.request("POST", "/functions", body)
-        except Refused as error:
-            raise click.ClickException(f"{source.path}: {error}") from error
-        deployed.append(answer.document)
-        if not as_json:
-            made = answer.document
-            news = "deployed" if answer.status == 201 else "unchanged"
-            unchecked = "" if made["checked"] else "  (its syntax was not checked)"
-            where = f"{source.collection}/" if source.collection else ""
-            click.echo(f"{where}{source.name}  version {made['version']}  {news}{unchecked}")
+    # Lines on a terminal say how far it is, and a bar would stand between them.
+    told = path.is_file() or (sys.stdout.isatty() and not as_json)
+    with progress("deploying", len(sources), quiet=told) as done:
+        for source in sources:
+            answer = _deploy(api, source, env_file, reuse)
+            deployed.append(answer.document)
+            done(source.name)
+            if not as_json:
+                _show(source, answer)
     if as_json:
         show_json(deployed if path.is_dir() else deployed[0])
+
+
+def _deploy(api: Connection, source: _Source, env_file: Path | None, reuse: str | None) -> Answer:
+    body: dict[str, Any] = {
+        "name": source.name,
+        "collection_path": source.collection,
+        "language": LANGUAGES[source.path.suffix],
+        "source_code": _text(source.path),
+    }
+    env = env_file or source.path.with_name(source.path.stem + FUNCTION_ENV)
+    if env_file is not None or env.is_file():
+        body["env"] = read_env(env)
+    if reuse is not None:
+        body["reuse"] = reuse
+    try:
+        return api.request("POST", "/functions", body)
+    except Refused as error:
+        raise click.ClickException(f"{source.path}: {error}") from error
+
+
+def _show(source: _Source, answer: Answer) -> None:
+    made = answer.document
+    news = "deployed" if answer.status == 201 else "unchanged"
+    unchecked = "" if made["checked"] else "  (its syntax was not checked)"
+    where = f"{source.collection}/" if source.collection else ""
+    click.echo(f"{where}{source.name}  version {made['version']}  {news}{unchecked}")
 
 
 def read_env(path: Path) -> dict[str, str]:

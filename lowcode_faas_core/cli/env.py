@@ -6,8 +6,9 @@ from typing import Any
 
 import click
 
-from lowcode_faas_core.cli.calling import as_json, calling, collection, show_json
+from lowcode_faas_core.cli.calling import as_json, calling, collection, named, show_json
 from lowcode_faas_core.cli.columns import show_rows
+from lowcode_faas_core.cli.completing import function_names
 from lowcode_faas_core.cli.invoke import pairs
 from lowcode_faas_core.client.connection import Connection
 from lowcode_faas_core.client.paths import collection_path, function_path
@@ -15,7 +16,11 @@ from lowcode_faas_core.client.paths import collection_path, function_path
 __all__ = ["env"]
 
 _function = click.option(
-    "-f", "--function", "name", help="Of this function; of the collection without it."
+    "-f",
+    "--function",
+    "name",
+    help="Of this function; of the collection without it.",
+    shell_complete=function_names,
 )
 
 
@@ -52,9 +57,10 @@ def get(api: Connection, name: str | None, collection: str, as_json: bool) -> No
 @calling
 def set_values(api: Connection, values: tuple[str, ...], name: str | None, collection: str) -> None:
     """Set some, and leave the others."""
+    given = pairs(values)
     path = _path(collection, name)
     kept = api.request("GET", path).document["env"]
-    api.request("PUT", path, {"env": {**kept, **pairs(values)}})
+    api.request("PUT", path, {"env": {**kept, **given}})
 
 
 @env.command()
@@ -73,7 +79,7 @@ def unset(api: Connection, keys: tuple[str, ...], name: str | None, collection: 
 
 
 @env.command()
-@click.argument("name")
+@named
 @collection
 @as_json
 @calling

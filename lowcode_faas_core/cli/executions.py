@@ -8,6 +8,7 @@ import click
 
 from lowcode_faas_core.cli.calling import as_json, calling, show_json
 from lowcode_faas_core.cli.columns import printable, show_rows
+from lowcode_faas_core.cli.completing import collection_names, function_names
 from lowcode_faas_core.client.connection import Connection, segment
 
 __all__ = ["executions"]
@@ -19,8 +20,15 @@ def executions() -> None:
 
 
 @executions.command("list")
-@click.option("-f", "--function")
-@click.option("-c", "--collection", "collection_path", metavar="PATH", help="And all below it.")
+@click.option("-f", "--function", shell_complete=function_names)
+@click.option(
+    "-c",
+    "--collection",
+    "collection_path",
+    metavar="PATH",
+    help="And all below it.",
+    shell_complete=collection_names,
+)
 @click.option("--status", help="running, succeeded, failed, timeout, …")
 @click.option("--start", help="cold, prewarmed, warm, …")
 @click.option("--run-id")
@@ -51,9 +59,11 @@ def list_executions(api: Connection, /, number: int, as_json: bool, **filters: s
 
 @executions.command()
 @click.argument("execution_id")
+@click.option("--json", "as_json", is_flag=True, help="It is JSON either way.")
 @calling
-def show(api: Connection, execution_id: str) -> None:
+def show(api: Connection, execution_id: str, as_json: bool) -> None:
     """Print all that is known of one, as JSON."""
+    del as_json
     show_json(api.request("GET", f"/executions/{segment(execution_id)}").document)
 
 

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from lowcode_faas_core.cli.calling import as_json, calling, collection, show_json
+from lowcode_faas_core.cli.calling import as_json, calling, collection, named, show_json
 from lowcode_faas_core.cli.columns import printable, show_rows
 from lowcode_faas_core.client.connection import Connection
 from lowcode_faas_core.client.paths import function_path
@@ -33,7 +33,7 @@ def list_functions(api: Connection, collection: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("name")
+@named
 @collection
 @click.option("--source", is_flag=True, help="Print the deployed source instead.")
 @click.option("--version", type=click.IntRange(1), help="With --source: of this version.")
@@ -72,7 +72,7 @@ def show(
 
 
 @click.command()
-@click.argument("name")
+@named
 @collection
 @as_json
 @calling
@@ -95,7 +95,7 @@ def versions(api: Connection, name: str, collection: str, as_json: bool) -> None
 
 
 @click.command()
-@click.argument("name")
+@named
 @click.argument("version", type=click.IntRange(1), required=False)
 @collection
 @as_json
@@ -119,7 +119,7 @@ def rollback(
 
 
 @click.command()
-@click.argument("name")
+@named
 @collection
 @click.option("--url", help="Another place than where it was deployed from.")
 @click.option("--sha256", help="Refuse any other bytes.")
@@ -150,7 +150,7 @@ def pull(
 
 
 @click.command()
-@click.argument("name")
+@named
 @collection
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @calling

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from lowcode_faas_core.cli.calling import as_json, calling, collection, show_json
+from lowcode_faas_core.cli.calling import as_json, calling, collection, named, show_json
 from lowcode_faas_core.cli.columns import printable
 from lowcode_faas_core.client.connection import Connection
 from lowcode_faas_core.client.paths import function_path
@@ -18,7 +18,7 @@ __all__ = ["invoke", "pairs", "read_input", "show_result"]
 
 
 @click.command()
-@click.argument("name")
+@named
 @collection
 @click.option("-d", "--data", default="{}", help="Its input: JSON, @FILE, or - for standard input.")
 @click.option("--env", "env", multiple=True, metavar="KEY=VALUE", help="For this run only.")

@@ -6,9 +6,11 @@ import json
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
-from lowcode_faas_core.cli.calling import as_json, calling, collection, show_json
+from lowcode_faas_core.cli.calling import as_json, calling, collection, named, show_json
 from lowcode_faas_core.cli.columns import printable
+from lowcode_faas_core.cli.completing import collection_names, function_names
 from lowcode_faas_core.client.connection import Connection, segment
 from lowcode_faas_core.client.events import events
 from lowcode_faas_core.client.paths import function_path
@@ -28,6 +30,10 @@ class _OrFunction(click.Group):
             args = ["function", *args]
         return super().parse_args(ctx, args)
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        names = function_names(ctx, None, incomplete)
+        return [*super().shell_complete(ctx, incomplete), *map(CompletionItem, names)]
+
 
 @click.group(cls=_OrFunction)
 def logs() -> None:
@@ -35,7 +41,7 @@ def logs() -> None:
 
 
 @logs.command()
-@click.argument("name")
+@named
 @collection
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
 @click.option(
@@ -104,8 +110,10 @@ def _print(line: dict[str, Any], as_json: bool, of: str = "") -> None:
 @logs.command()
 @click.option("--run-id")
 @click.option("--execution-id")
-@click.option("--function")
-@click.option("-c", "--collection", "collection_path", metavar="PATH")
+@click.option("--function", shell_complete=function_names)
+@click.option(
+    "-c", "--collection", "collection_path", metavar="PATH", shell_complete=collection_names
+)
 @click.option("--deployment-id")
 @click.option("--since", help="RFC 3339.")
 @click.option("--until", help="RFC 3339.")

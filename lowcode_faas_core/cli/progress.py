@@ -12,12 +12,14 @@ __all__ = ["progress"]
 
 
 @contextmanager
-def progress(label: str, length: int | None = None) -> Iterator[Callable[[str], None]]:
+def progress(
+    label: str, length: int | None = None, *, quiet: bool = False
+) -> Iterator[Callable[[str], None]]:
     """Give what is called with each thing that is done; a bar where the number is known.
 
     Nothing is written unless standard error is a terminal.
     """
-    if not sys.stderr.isatty():
+    if quiet or not sys.stderr.isatty():
         yield lambda _: None
         return
     if length is None:

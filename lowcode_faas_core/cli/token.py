@@ -61,8 +61,11 @@ def token() -> None:
 @click.option(
     "--days", type=click.FloatRange(0, min_open=True, max=36500), help="How long it lasts."
 )
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @refusing
-def create(name: str, verbs: list[Verb], collection: str, days: float | None) -> None:
+def create(
+    name: str, verbs: list[Verb], collection: str, days: float | None, as_json: bool
+) -> None:
     """Make a token and print it, alone, on standard output; only its hash is kept."""
     lifetime = None if days is None else timedelta(days=days)
     try:
@@ -70,7 +73,7 @@ def create(name: str, verbs: list[Verb], collection: str, days: float | None) ->
     except InvalidValue as error:
         raise click.UsageError(error.detail) from error
     click.echo("keep it now, it is shown only this once:", err=True)
-    click.echo(made)
+    click.echo(json.dumps({"token": made, "id": split(made)[0]}) if as_json else made)
 
 
 @token.command("list")

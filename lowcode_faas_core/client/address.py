@@ -35,10 +35,11 @@ def configuration_file(environ: Mapping[str, str]) -> Path:
     return Path(home) / "lowcode-faas" / "config.toml"
 
 
-def find(environ: Mapping[str, str]) -> Address:
-    """Return the address that the environment names, or the file (``url``, ``token``).
+def find(environ: Mapping[str, str], url: str = "", token: str = "") -> Address:
+    """Return the address that is given, that the environment names, or the file (``url``, ``token``).
 
-    The file's token goes to the file's own URL only: a URL from elsewhere must not be shown it.
+    The environment's token goes to the environment's own URL only, and the file's to the file's:
+    a URL from elsewhere must not be shown it.
 
     :raises ConfigurationError: the file cannot be read, or a URL is none.
     """
@@ -46,9 +47,13 @@ def find(environ: Mapping[str, str]) -> Address:
     path = configuration_file(environ)
     kept = _read_file(path)
     kept_url = _checked(kept.get("url", DEFAULT_URL), f"url in {path}")
-    url = _checked(named.url, f"{PREFIX}URL") if named.url else kept_url
-    token = named.token or (kept.get("token", "") if url == kept_url else "")
-    return Address(url, token)
+    named_url = _checked(named.url, f"{PREFIX}URL") if named.url else kept_url
+    found = _checked(url, "--server") if url else named_url
+    if not token and found == named_url:
+        token = named.token
+    if not token and found == kept_url:
+        token = kept.get("token", "")
+    return Address(found, token)
 
 
 def _read_file(path: Path) -> dict[str, str]:

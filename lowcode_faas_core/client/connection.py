@@ -66,8 +66,13 @@ def segment(text: str) -> str:
 class Connection:
     """Calls one service. A context: leaving it closes what is open."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, patience_s: float | None = None) -> None:
+        """Call nobody yet.
+
+        :param patience_s: the longest wait for anything, where nobody would wait longer.
+        """
         self._address = address
+        self._patience_s = patience_s
         self._http = urllib3.PoolManager(maxsize=KEPT, retries=False)
 
     def __enter__(self) -> Connection:
@@ -130,7 +135,10 @@ class Connection:
                 headers=headers,
                 redirect=False,
                 preload_content=not stream,
-                timeout=urllib3.Timeout(connect=CONNECT_S, read=STREAM_S if stream else READ_S),
+                timeout=urllib3.Timeout(
+                    connect=self._patience_s or CONNECT_S,
+                    read=self._patience_s or (STREAM_S if stream else READ_S),
+                ),
             )
         except urllib3.exceptions.HTTPError as error:
             raise Unreachable(f"{self._address.url} does not answer: {_reason(error)}") from error

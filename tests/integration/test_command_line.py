@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import os
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -165,3 +167,60 @@ def test_what_ran_is_found_and_followed(run: Run, tmp_path: Path) -> None:
     code, _, talk = run("executions", "replay", made["execution_id"])
     assert code == 1
     assert "was not kept" in talk
+
+
+def test_names_are_completed_from_the_service(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "greet.mjs").write_text(GREET)
+    (tmp_path / "great.mjs").write_text(GREET)
+    run("deploy", "greet.mjs")
+    run("collections", "create", "shop/eu")
+    run("deploy", "great.mjs", "-c", "shop/eu")
+
+    def completed(*words: str, **environ: str) -> list[str]:
+        given = {
+            "_LOWCODE_FAAS_COMPLETE": "bash_complete",
+            "COMP_WORDS": " ".join(("lowcode-faas", *words)),
+            "COMP_CWORD": str(len(words)),
+            **environ,
+        }
+        code, out, talk = run(**given)
+        assert (code, talk) == (0, "")
+        return [line.partition(",")[2] for line in out.splitlines() if line]
+
+    for words, names in (
+        (("invoke", "gr"), ["greet"]),
+        (("logs", "-c", "shop/eu", "gr"), ["great"]),
+        (("logs", "gr"), ["greet"]),
+        (("show", "--collection", "shop/eu", ""), ["great"]),
+        (("env", "get", "-c", "shop/eu", "-f", "g"), ["great"]),
+        (("list", "-c", "s"), ["shop", "shop/eu"]),
+        (("collections", "delete", "shop/"), ["shop/eu"]),
+        (("versions", "x"), []),
+        (("vers",), ["versions"]),
+        (("collections", "l"), ["list"]),
+    ):
+        assert completed(*words) == names, words
+    # Without a service, or with one that says nothing, there is nothing to offer, and soon
+    assert completed("invoke", "g", LOWCODE_FAAS_URL="http://127.0.0.1:9") == []
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        assert completed("invoke", "--server", url, "g") == []
+
+
+def test_progress_is_for_a_terminal_on_stderr(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "all").mkdir()
+    for name in ("one", "two"):
+        (tmp_path / "all" / f"{name}.mjs").write_text(GREET)
+    assert run("deploy", "all")[2] == ""
+    # Data go on to who reads them, and the bar to who watches
+    terminal, theirs = os.openpty()
+    done = run("deploy", "all", "--json", stderr=theirs)
+    os.close(theirs)
+    said = os.read(terminal, 65536).decode()
+    os.close(terminal)
+    assert [each["version"] for each in json.loads(done[1])] == [1, 1]
+    assert "deploying" in said
+    assert "100%" in said
+    shown = json.loads(run("collections", "tree", "--json")[1])
+    both = [{"name": name, "version": 1} for name in ("one", "two")]
+    assert shown == [{"path": "", "functions": both}]

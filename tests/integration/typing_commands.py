@@ -24,11 +24,14 @@ def environment(folder: Path, url: str) -> dict[str, str]:
 def typed(folder: Path, url: str) -> Run:
     """Return what runs a command against the service of that URL."""
 
-    def run(*arguments: str, stdin: str = "", **environ: str) -> tuple[int, str, str]:
+    def run(
+        *arguments: str, stdin: str = "", stderr: int = subprocess.PIPE, **environ: str
+    ) -> tuple[int, str, str]:
         done = subprocess.run(
             [COMMAND, *arguments],
             input=stdin,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
             text=True,
             timeout=60,
             cwd=folder,

@@ -31,6 +31,23 @@ def test_the_files_token_goes_to_no_other_service(tmp_path: Path) -> None:
     assert "kept" not in repr(find({"HOME": str(tmp_path)}))
 
 
+def test_options_come_first_and_a_token_goes_to_the_service_it_was_given_for(
+    tmp_path: Path,
+) -> None:
+    _file(tmp_path, 'url = "https://faas.example"\ntoken = "kept"')
+    named = {
+        "HOME": str(tmp_path),
+        "LOWCODE_FAAS_URL": "https://elsewhere.example",
+        "LOWCODE_FAAS_TOKEN": "given",
+    }
+    for url, token in (("https://third.example", ""), ("https://faas.example/", "kept")):
+        assert find(named, url) == Address(url.rstrip("/"), token)
+    assert find(named, "https://elsewhere.example").token == "given"
+    assert find(named, "", "typed") == Address("https://elsewhere.example", "typed")
+    with pytest.raises(ConfigurationError, match="--server: 'x'"):
+        find(named, "x")
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
