@@ -34,7 +34,11 @@ BIN = f"{Path(sys.executable).parent}:{node_path().parent}"
 BLOCK_S, READY_S = 60.0, 60.0
 #: What ``make run`` prints when the examples are deployed.
 GUIDED = "Ctrl-C ends the service"
-CLIENT = re.compile(r"\bcurl\b|\blowcode-faas (?!dispatcher|worker|config|plugins|token|doctor)\w")
+#: Commands that act on the host; every other one calls a service.
+ON_HOST = "dispatcher|worker|dev|config|plugin|token|doctor|migrate|gc|completion"
+CLIENT = re.compile(rf"\bcurl\b|\blowcode-faas (?!{ON_HOST})\w")
+#: A terminal with one command, all of which is gone when the other end of its input is.
+TERMINAL = "exec 3<&0 </dev/null; { read -r <&3; kill -KILL 0; } & exec 3<&-; "
 DISPATCHER, WORKER = "8080", "9090"
 #: Neither caps nor the time a balancer needs are what pages are about.
 SMALL = {"WORKERS": "1", "STOCK": "1", "DRAIN_NOTICE_S": "0", "DRAIN_TIMEOUT_S": "1"}
@@ -57,14 +61,13 @@ class _Service:
         return self.log.read_text(errors="replace")
 
     def end(self) -> None:
-        """Press Ctrl-C in its terminal."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGINT)
-        try:
+        """Press Ctrl-C in its terminal, and close that when nothing has ended after 15 s."""
+        os.killpg(self.process.pid, signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(15)
-        except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
 
 
 class Reader:
@@ -183,10 +186,10 @@ class Reader:
         log = self._scratch / f"service-{len(list(self._scratch.iterdir()))}"
         with log.open("wb") as file:
             process = subprocess.Popen(
-                [*WITH_ME, "bash", "-c", command],
+                ["bash", "-c", TERMINAL + command],
                 cwd=cwd or self._folder,
                 env=environ,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

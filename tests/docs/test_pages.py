@@ -15,6 +15,9 @@ from tests.docs.notation import contains, documents, matches, matches_text
 from tests.docs.pages import Block, Page, pages
 from tests.docs.reader import Printed, Reader
 
+#: A page is a minute of typing on a machine that does much else; each block has a bound of its own.
+pytestmark = pytest.mark.timeout(300)
+
 #: Seconds until what a service prints has arrived: its sinks write in batches.
 ARRIVAL_S = 10.0
 SHELLS = ("sh", "bash")
