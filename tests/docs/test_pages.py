@@ -142,3 +142,50 @@ READ = [page for page in pages() if page.blocks() and page.name != "README.zh-CN
 @pytest.mark.parametrize("page", READ, ids=lambda page: page.name)
 def test_a_reader_gets_what_the_page_shows(page: Page, read: Callable[[Page], None]) -> None:
     read(page)
+
+
+LACKING = """\
+from lowcode_faas_core.interfaces.log_sink import LogSink
+class Sink(LogSink): ...
+"""
+MISSPELT = """\
+from lowcode_faas_core.hookspecs import hookimpl
+@hookimpl
+def lowcode_faas_log_sinks(environ): ...
+"""
+
+
+def fenced(*blocks: tuple[str, str]) -> Page:
+    return Page("docs/none.md", "\n".join(f"```{info}\n{text}\n```\n" for info, text in blocks))
+
+
+@pytest.mark.parametrize(
+    ("page", "said"),
+    [
+        (fenced(("sh run", "false\ntrue")), "docs/none.md:1: failed"),
+        (fenced(("sh run", "echo $undefined")), "undefined: unbound variable"),
+        (fenced(("sh run fails", "true")), "did not fail"),
+        (fenced(("sh run", "echo a"), ("text output", "b")), "docs/none.md:5 shows"),
+        (fenced(("sh run", "echo a"), ("json output", "{}")), "docs/none.md:5 shows"),
+        (fenced(("sh run", "echo '{}'"), ("json output", '{"a": 1}')), "docs/none.md:5 shows"),
+        (fenced(("json run", "{")), "Expecting property name"),
+        (fenced(("yaml run", "a: [")), "expected the node content"),
+        (fenced(("python run", LACKING)), "Sink lacks close, emit, flush"),
+        (fenced(("python run", MISSPELT)), "unknown hook 'lowcode_faas_log_sinks'"),
+        (fenced(("sh run needs=luck", "true")), "nothing is known of needs=luck"),
+    ],
+)
+def test_a_page_that_is_wrong_is_found(page: Page, said: str, read: Callable[[Page], None]) -> None:
+    with pytest.raises(Exception, match=said):
+        read(page)
+
+
+def test_what_a_block_leaves_is_there_for_the_next(read: Callable[[Page], None]) -> None:
+    read(
+        fenced(
+            ("sh run", "name=Ada; mkdir below; cd below; greet() { echo hello $1; }"),
+            ("js run file=below/x.mjs", "x"),
+            ("sh run", "greet $name; cat x.mjs"),
+            ("text output", "hello Ada\nx"),
+        )
+    )
