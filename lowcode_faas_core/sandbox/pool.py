@@ -236,6 +236,7 @@ class Pool:
         try:
             deadline_ns = time.monotonic_ns() + STOCK_START_NS
             instance = Instance(self._launch(self._default_limits, deadline_ns), self._bounds)
+            instance.warm_up()
         finally:
             with self._lock:
                 self._books.refilled(instance)

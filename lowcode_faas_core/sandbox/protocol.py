@@ -14,6 +14,7 @@ Host to sandbox::
     RUN   R  {"context": {"executionId", "runId", "functionName",
               "collectionPath", "version", "deadline", "traceparent"}, "input": {…}}
     CHECK C  {"source", "file"}                                  does Node accept this source?
+    WARM  W  {}                     load a module of the bootstrap's own meanwhile; not answered
 
 Sandbox to host::
 
@@ -62,6 +63,7 @@ class Kind:
     LOAD: Final = b"L"
     RUN: Final = b"R"
     CHECK: Final = b"C"
+    WARM: Final = b"W"
     READY: Final = b"r"
     LOADED: Final = b"l"
     RESULT: Final = b"d"

@@ -52,8 +52,11 @@ class Conversation:
         self._channel.sendall(greeting(self._token, bootstrap()))
         assert self.answer().kind == Kind.READY
 
-    def ask(self, kind: bytes, body: object) -> Frame:
+    def tell(self, kind: bytes, body: object) -> None:
         self._channel.sendall(encode(self._token, kind, json.dumps(body).encode()))
+
+    def ask(self, kind: bytes, body: object) -> Frame:
+        self.tell(kind, body)
         return self.answer()
 
     def answer(self) -> Frame:
@@ -232,3 +235,21 @@ def test_what_a_run_may_do(converse: Callable[[], Conversation], body: str, data
         answer = sandbox.run(json.loads('{"__proto__": {"polluted": true}}'))
         assert answer.kind == Kind.RESULT
         assert json.loads(answer.payload) == {"ok": True, "data": data}
+
+
+def test_a_warm_up_is_not_answered_and_leaves_nothing_behind(
+    converse: Callable[[], Conversation], tmp_path: Path
+) -> None:
+    conversation = converse()
+    conversation.tell(Kind.WARM, {})
+    loaded = conversation.load(
+        "import { createRequire } from 'node:module';\n"
+        "export const handler = () => ({ ok: true, cached: Object.keys(\n"
+        "  createRequire(import.meta.url).cache).length, argv: process.argv.length });"
+    )
+    assert loaded == Frame(Kind.LOADED, b'{"ok":true}')
+    answer = json.loads(conversation.run().payload)
+    # The function's own module is not in that cache either when it was loaded by require().
+    assert answer["cached"] <= 1
+    assert [path.name for path in tmp_path.rglob("*.mjs")] == ["greet.mjs"]
+    assert conversation.logs == []

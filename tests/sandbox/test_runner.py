@@ -337,6 +337,26 @@ def test_lines_come_with_their_execution_also_when_late(bench, deployment, invoc
     ]
 
 
+def test_only_the_stock_warms_up_before_it_has_code(bench, deployment, invocation, until):
+    """Who waits for a cold start would wait for that as well."""
+    received: dict[bytes, list[bytes]] = {}
+
+    class Noting(Conversation):
+        def receive(self) -> tuple[bytes, bytes]:
+            kind, payload = super().receive()
+            received.setdefault(self.token, []).append(kind)
+            return kind, payload
+
+    assert bench(conversation=Noting, stock=0).run(invocation(deployment())).start == "cold"
+    assert list(received.values()) == [[Kind.LOAD, Kind.RUN]]
+    received.clear()
+
+    stocked = bench(conversation=Noting, stock=1)
+    until(lambda: stocked.runner.stats()["stock"] == 1)
+    assert stocked.run(invocation(deployment())).start == "prewarmed"
+    assert [Kind.WARM, Kind.LOAD, Kind.RUN] in received.values()
+
+
 def test_stock_follows_demand_up_and_down(deployment, invocation, caps):
     """Cold starts and takes from stock raise it to four times the configured size, then it sinks."""
     now = [time.monotonic_ns()]
