@@ -246,7 +246,8 @@ class PoolSettings:
         "MEMORY_BUDGET_MB",
         _optional_integer(64),
         "",
-        "Resident memory of idle instances above which the longest idle are ended; empty: no bound.",
+        "Peak resident memory of all sandboxes above which the longest idle are ended, then the stock; "
+        "what runs is never ended for it. Empty: no bound.",
     )
     queue: int = setting(
         "QUEUE", integer(0), "256", "Invocations that may wait for a sandbox, of the whole service."

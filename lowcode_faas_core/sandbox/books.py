@@ -13,6 +13,7 @@ from typing import Any, Final
 from lowcode_faas_core.errors import CapacityError, FaasError
 from lowcode_faas_core.model import FunctionRef, SandboxLimits, StartKind
 from lowcode_faas_core.sandbox.instance import Instance
+from lowcode_faas_core.sandbox.memory import MemoryBudget
 from lowcode_faas_core.sandbox.shelves import Group, Lease, PoolCaps, Shelf, Waiter, Want
 
 __all__ = ["Books"]
@@ -59,6 +60,7 @@ class Books:
         self.ending = 0
         self.waiting = 0
         self.stock_target = caps.stock
+        self._memory = MemoryBudget(caps.memory_bytes)
         self._stock_demand = 0
         self._sized_ns = clock()
 
@@ -260,29 +262,24 @@ class Books:
 
     def _bury_the_unfit(self) -> None:
         """End what died, or went on working, while nobody used it: it holds a place for nothing."""
-        for unused in (self.stock, *(shelf.idle for shelf in self.shelves.values())):
-            for instance in [i for i in list(unused) if _is_unfit(i)]:
-                try:
-                    unused.remove(instance)
-                except (ValueError, IndexError):  # the hot path took one meanwhile: next time
-                    continue
-                self.end(instance)
+        for instance in [*self.stock, *self._idle()]:
+            if _is_unfit(instance):
+                self._end_unused(instance)
 
     def _keep_within_memory(self) -> None:
-        budget = self._caps.memory_bytes
-        if budget is None:
+        for instance in self._memory.surplus(self.alive, self._idle(), list(self.stock)):
+            self._end_unused(instance)
+
+    def _idle(self) -> list[Instance]:
+        return [each for shelf in self.shelves.values() for each in list(shelf.idle)]
+
+    def _end_unused(self, instance: Instance) -> None:
+        unused = self.stock if instance.shelf is None else instance.shelf.idle
+        try:
+            unused.remove(instance)
+        except (ValueError, IndexError):  # the hot path took one meanwhile: next time
             return
-        shelves = [(since, s) for s in self.shelves.values() if (since := s.idle_since())]
-        shelves.sort(key=lambda entry: entry[0])
-        used = sum(i.sandbox.peak_rss() or 0 for _, s in shelves for i in list(s.idle))
-        for _, shelf in shelves:
-            while used > budget:
-                try:
-                    instance = shelf.idle.popleft()
-                except IndexError:
-                    break
-                used -= instance.sandbox.peak_rss() or 0
-                self.end(instance)
+        self.end(instance)
 
     def _wanting_capacity(self) -> int:
         # The caller of _claim counts as one although it may not be queued yet.
@@ -359,6 +356,8 @@ class Books:
         # The cap's last place is for a function that has no instance at all.
         room = self._caps.instances - (1 if self._caps.instances > 1 else 0) - self.total()
         if self.starting or self.waiting or room <= 0 or len(self.stock) >= self.stock_target:
+            return False
+        if self._memory.is_full:
             return False
         self.starting += 1
         return True
