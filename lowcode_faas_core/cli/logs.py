@@ -12,7 +12,7 @@ from lowcode_faas_core.cli.calling import as_json, calling, collection, named, s
 from lowcode_faas_core.cli.columns import printable
 from lowcode_faas_core.cli.completing import collection_names, function_names
 from lowcode_faas_core.client.connection import Connection, segment
-from lowcode_faas_core.client.events import events
+from lowcode_faas_core.client.events import follow_one
 from lowcode_faas_core.client.paths import function_path
 from lowcode_faas_core.client.tail import Printed, Tail
 
@@ -58,10 +58,12 @@ def function(
     api: Connection, name: str, collection: str, follow: bool, number: int, as_json: bool
 ) -> None:
     """Print what the runs of a function printed."""
-    api.request("GET", function_path(collection, name))  # nobody waits for a name misspelt
     tail = Tail(api, collection, name)
     for printed in tail.newest(number):
         _print_of(printed, as_json)
+    if not tail.found:
+        api.request("GET", function_path(collection, name))  # nobody waits for a name misspelt
+        click.echo("it has not run yet", err=True)
     if not follow:
         return
     for each in tail.follow():
@@ -93,11 +95,11 @@ def show(api: Connection, execution_id: str, follow: bool, as_json: bool) -> Non
         for line in api.pages(path):
             _print(line, as_json)
         return
-    for name, data in events(api.open("GET", path, None, {"follow": 1}, stream=True)):
-        if name == "end":
-            click.echo(json.loads(data)["status"], err=True)
-            return
-        _print(json.loads(data), as_json)
+    for line in follow_one(api, execution_id):
+        if isinstance(line, str):
+            click.echo(line, err=True)
+        else:
+            _print(line, as_json)
 
 
 def _print(line: dict[str, Any], as_json: bool, of: str = "") -> None:

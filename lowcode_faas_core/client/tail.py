@@ -68,6 +68,11 @@ class Tail:
         self._readings: dict[str, _Reading] = {}
         self._news: queue.SimpleQueue[tuple[_Reading, dict[str, Any] | None]] = queue.SimpleQueue()
 
+    @property
+    def found(self) -> bool:
+        """Whether there was any run."""
+        return self._since is not None
+
     def newest(self, number: int) -> Iterator[Printed]:
         """Yield what the newest runs have printed, oldest first; call it before :meth:`follow`.
 

@@ -110,7 +110,7 @@ def test_following_outlives_the_service(
     serve: Callable[..., Any], follow: Start, poll: Callable[..., Any], free_port: Callable[[], int]
 ) -> None:
     listen = f"127.0.0.1:{free_port()}"
-    service = serve(LISTEN=listen, DRAIN_NOTICE_S="0")
+    service = serve(LISTEN=listen)
     service.deploy("counts", COUNTS)
     follower = follow(service, "-f", "counts", "-n", "0", "--json")
 
@@ -119,7 +119,7 @@ def test_following_outlives_the_service(
         return bool(follower.messages())
 
     poll("it is followed", seen)
-    service.interrupt()
+    service.process.kill()
     service.process.wait(20)
     poll("the end is told", lambda: "trying again" in follower.err.read_text())
     service = serve(LISTEN=listen)
