@@ -59,34 +59,37 @@ def dev(
     """
     language = _language(file)
     beside = file.with_name(file.stem + FUNCTION_ENV)
-    given = read_input(data) if data == "-" else None
-    others = [env_file or beside, *_named(data)]
+    piped = read_input(data) if data == "-" else None
 
-    def run(workbench: Workbench) -> bool:
+    def given() -> tuple[dict[str, Any], dict[str, str]]:
+        """Return input and env: the files they come from may have changed."""
         kept = env_file or (beside if beside.is_file() else None)
         merged = {**(read_env(kept) if kept else {}), **pairs(env)}
-        check_env(merged)
-        put_in = read_input(data) if given is None else given
+        try:
+            check_env(merged)
+        except InvalidValue as error:
+            raise click.UsageError(error.detail) from error
+        put_in = read_input(data) if data != "-" else piped
         if not isinstance(put_in, dict):
             raise click.UsageError("the input must be a JSON object")
-        source = file.read_bytes()
-        result = workbench.run(file.stem, source, language, put_in, merged, timeout_ms)
-        show_result(result.document(), as_json)
-        return result.status is Status.SUCCEEDED
+        return put_in, merged
 
+    given()  # bad usage is found before anything is started
     with _ended_by_signals(), Workbench(os.environ, _show) as workbench:
-        watch = Watch(file, others)
+        watch = Watch(file, [env_file or beside, *_named(data)])
         while True:
             try:
-                succeeded = run(workbench)
+                source = file.read_bytes()
+                result = workbench.run(file.stem, source, language, *given(), timeout_ms)
             except (FaasError, click.UsageError, OSError) as error:
                 if once:
                     raise _as_usage(error) from error
                 said = error.format_message() if isinstance(error, click.UsageError) else error
                 click.echo(f"Error: {said}", err=True)
-                succeeded = False
-            if once:
-                raise SystemExit(0 if succeeded else 1)
+            else:
+                show_result(result.document(), as_json)
+                if once:
+                    raise SystemExit(0 if result.status is Status.SUCCEEDED else 1)
             click.echo(f"watching {file}; Ctrl-C ends", err=True)
             watch.wait()
             click.echo(f"{time.strftime('%H:%M:%S')}  running {file.name}", err=True)

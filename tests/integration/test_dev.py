@@ -38,7 +38,6 @@ def test_once_runs_it_and_ends_as_it_ended(tmp_path: Path) -> None:
     (tmp_path / "greet.env.json").write_text('{"WORD": "beside"}')
     (tmp_path / "other.env").write_text("WORD=other\n")
     (tmp_path / "torn.mts").write_text("export const handler = (")
-    (tmp_path / "name with spaces.mjs").write_text(GREET)
     scratch = tmp_path / "tmp"
     scratch.mkdir()
     # A service's own environment is not this one's: no worker is asked, no database opened
@@ -64,12 +63,7 @@ def test_once_runs_it_and_ends_as_it_ended(tmp_path: Path) -> None:
     for arguments, code, said in (
         (("greet.mjs", "-d", '{"fail": true}'), 1, "failed"),
         (("torn.mts",), 1, "invalid_handler"),
-        (("greet.mjs", "-d", "[]"), 2, "must be a JSON object"),
-        (("greet.mjs", "-d", "@nowhere"), 2, "nowhere cannot be read"),
-        (("greet.mjs", "--env", "NODE_OPTIONS=-h"), 2, "NODE_OPTIONS"),
         (("greet.mjs", "--timeout-ms", "99999999"), 2, "timeout"),
-        (("name with spaces.mjs",), 2, "name with spaces.mjs"),
-        (("other.env",), 2, "a function's file ends in .js"),
     ):
         found, _, talk = run("dev", "--once", *arguments, **others)
         assert (found, "Traceback" in talk) == (code, False), (arguments, talk)
@@ -142,8 +136,8 @@ def test_no_node_outlives_it_whatever_ends_it(
     another = start(COMMAND, "dev", source, port=0)
     poll("it watches", lambda: "watching" in another.text(), 30)
     [held] = {*folders(dev.scratch)} - {left, fresh}
-    for path in (left, held):
-        os.utime(path, (time.time() - 100,) * 2)
+    for path, age_s in ((left, 100), (held, 100), (fresh, 0)):
+        os.utime(path, (time.time() - age_s,) * 2)
     assert typed(tmp_path, "")("dev", "spin.mjs", "--once", TMPDIR=str(dev.scratch))[0] == 0
     assert {*folders(dev.scratch)} == {held, fresh}
 
