@@ -215,12 +215,14 @@ def test_progress_is_for_a_terminal_on_stderr(run: Run, tmp_path: Path) -> None:
     # Data go on to who reads them, and the bar to who watches
     terminal, theirs = os.openpty()
     done = run("deploy", "all", "--json", stderr=theirs)
+    assert run("export", "all.tar.gz", stderr=theirs)[0] == 0
     os.close(theirs)
     said = os.read(terminal, 65536).decode()
     os.close(terminal)
     assert [each["version"] for each in json.loads(done[1])] == [1, 1]
     assert "deploying" in said
     assert "100%" in said
+    assert "reading  2" in said
     shown = json.loads(run("collections", "tree", "--json")[1])
     both = [{"name": name, "version": 1} for name in ("one", "two")]
     assert shown == [{"path": "", "functions": both}]

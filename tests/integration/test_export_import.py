@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from lowcode_faas_core.client.archive import FunctionCopy, Tree, write
+from lowcode_faas_core.model import Language, Reuse
 from tests.integration.typing_commands import typed
 
 ECHO = "export const handler = () => ({ok: true, data: process.env.WORD ?? null});\n"
@@ -149,6 +151,30 @@ def test_a_broken_archive_changes_nothing_and_is_named(
     service.deploy("echo", TYPED, collection_path="other", language="typescript")
     code, _, talk = run("import", "whole.tar.gz", "--into", "other", "--yes")
     assert (code, talk) == (1, "Error: other/echo is there, in typescript; delete it\n")
+
+
+def test_an_import_asks_and_what_it_broke_off_at_is_told(
+    serve: Callable[..., Any], tmp_path: Path
+) -> None:
+    run = typed(tmp_path, serve(WORKERS="1").url)
+    tree = Tree("shop", True, {"": {}})
+    for name, source in (("one", ECHO), ("torn", "export const handler = (")):
+        fields = {"language": Language.JAVASCRIPT, "reuse": Reuse.WARM, "version": 1}
+        copy = FunctionCopy(collection="", name=name, **fields)  # type: ignore[arg-type]
+        tree.functions.append(copy)
+        tree.sources[copy.member] = source.encode()
+    with (tmp_path / "shop.tar.gz").open("wb") as file:
+        write(tree, file)
+    code, out, talk = run("import", "shop.tar.gz", keys="n\n")
+    assert (code, out.count("+ ")) == (1, 3)
+    assert "3 new, 0 changed, 0 as they should be. Write it? [y/N]: " in talk
+    assert run("collections", "list")[1] == ""
+    code, _, talk = run("import", "shop.tar.gz", keys="y\n")
+    assert code == 1
+    assert "Error: shop/torn: " in talk
+    assert "line 1" in talk
+    assert talk.endswith("2 of 3 changes are written; import again to go on\n")
+    assert run("import", "shop.tar.gz", "--dry-run")[1].startswith("+ function    shop/torn")
 
 
 def members(path: Path) -> dict[str, bytes]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.integration.conftest import COMMAND
@@ -25,19 +26,39 @@ def typed(folder: Path, url: str) -> Run:
     """Return what runs a command against the service of that URL."""
 
     def run(
-        *arguments: str, stdin: str = "", stderr: int = subprocess.PIPE, **environ: str
+        *arguments: str,
+        stdin: str = "",
+        keys: str | None = None,
+        stderr: int = subprocess.PIPE,
+        **environ: str,
     ) -> tuple[int, str, str]:
-        done = subprocess.run(
-            [COMMAND, *arguments],
-            input=stdin,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            text=True,
-            timeout=60,
-            cwd=folder,
-            check=False,
-            env={**environment(folder, url), **environ},
-        )
+        with _terminal(keys) as keyboard:
+            done = subprocess.run(
+                [COMMAND, *arguments],
+                **({"input": stdin} if keyboard is None else {"stdin": keyboard}),  # type: ignore[call-overload]
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+                timeout=60,
+                cwd=folder,
+                check=False,
+                env={**environment(folder, url), **environ},
+            )
         return done.returncode, done.stdout, done.stderr
 
     return run
+
+
+@contextmanager
+def _terminal(keys: str | None) -> Iterator[int | None]:
+    """Give the end of a terminal at which these keys were pressed; ``None`` where there is none."""
+    if keys is None:
+        yield None
+        return
+    ours, theirs = os.openpty()
+    try:
+        os.write(ours, keys.encode())
+        yield theirs
+    finally:
+        os.close(ours)
+        os.close(theirs)

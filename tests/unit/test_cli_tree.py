@@ -145,6 +145,20 @@ def test_each_shell_gets_its_words(shell: str, runner: CliRunner) -> None:
     assert runner.invoke(cli, ["completion", "csh"]).exit_code == 2
 
 
+def test_bash_completes_with_what_is_printed(runner: CliRunner) -> None:
+    words = runner.invoke(cli, ["completion", "bash"]).stdout
+    asked = "COMP_WORDS=(lowcode-faas vers); COMP_CWORD=1; _lowcode_faas_completion lowcode-faas"
+    done = subprocess.run(
+        ["bash", "-c", f"{words}\ncomplete -p lowcode-faas\n{asked}\necho ${{COMPREPLY[@]}}"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+    )
+    assert done.stdout.splitlines()[-1] == "versions"
+    assert "-F _lowcode_faas_completion lowcode-faas" in done.stdout
+
+
 def test_help_imports_no_web_framework() -> None:
     code = (
         "import sys\nfrom lowcode_faas_core.cli import cli\n"
