@@ -29,6 +29,7 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from lowcode_faas_core.arrival import PEEK_BYTES, Arrival, BoundedReader, arrival
 from lowcode_faas_core.ids import new_id
+from lowcode_faas_core.repeats import Heads
 from lowcode_faas_core.turns import FOLLOW, invocation_threads, may_have
 
 __all__ = ["IntakeWorker"]
@@ -44,8 +45,14 @@ BODY_S: Final = 75.0
 #: Longest an invocation waits for one of its threads, in seconds; the application then answers 429.
 HOLD_S: Final = 0.1
 
-#: Milliseconds that a thread waits for a dispatcher's next run after it has answered one.
+#: Milliseconds that a thread waits for the next invocation on a connection after it has answered
+#: one: where threads are plenty, and where they are not.
 STAY_MS: Final = 50
+SHORT_STAY_MS: Final = 2
+#: Seconds after which it leaves a connection that goes on invoking to others that wait for a thread.
+TURN_S: Final = 0.02
+#: Bytes it looks at for the next one; what is longer goes by way of the main loop.
+NEXT_BYTES: Final = 16 << 10
 
 _invocation = re.compile(
     rb"(?:POST ([^ ?]{0,4096})/(?:invoke|replay|v1/run)(?:\?[^ ]*)?|GET %b) HTTP/1"
@@ -54,9 +61,6 @@ _invocation = re.compile(
 #: Under which name followers share the threads with functions.
 _FOLLOWERS = b"(followers)"
 _deployment = re.compile(rb"\r\nx-lowcode-faas-deployment:[ \t]*([^\r\n]{1,255})", re.I).search
-
-
-_RUN = b"POST /v1/run"
 
 
 class _Conn(TConn):  # type: ignore[misc]  # gunicorn has no types
@@ -70,8 +74,9 @@ class _Conn(TConn):  # type: ignore[misc]  # gunicorn has no types
         #: Whether its request is an invocation, and of what: its path, or its deployment.
         self.invokes = False
         self.function = b""
-        #: Whether it is a run that a dispatcher sent.
-        self.from_dispatcher = False
+        #: What has arrived of that request, and the heads it may repeat.
+        self.seen = b""
+        self.heads = Heads()
         #: Bytes at which the kernel wakes the main loop.
         self.awaited = 1
 
@@ -108,8 +113,7 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self.nr_conns += 1
         conn = _Conn(self.cfg, client, address, listener.getsockname())
         # A longer body is read by a thread: the kernel ends a wait that leads nowhere.
-        stall = struct.pack("ll", BODY_STALL_S, 0)
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, stall)
+        _bound_reads(client, BODY_STALL_S, 0)
         self.watch(conn)
         self.look(conn)
 
@@ -162,7 +166,7 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         conn.data_ready = True
         function = _function(seen)
         conn.invokes, conn.function = function is not None, function or b""
-        conn.from_dispatcher = seen.startswith(_RUN)
+        conn.seen = seen if whole else b""
         if whole:
             conn.reader.expect_nothing()
             self.begin(conn)
@@ -217,43 +221,76 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         future.add_done_callback(partial(self.method_queue.defer, self.finish_invocation, conn))
 
     def handle(self, conn: _Conn) -> Any:
-        """Answer a request; where a dispatcher sends the next at once, that one by the same thread.
+        """Answer a request; where the next invocation comes at once, that one by the same thread.
 
         The way over the main loop, which this leaves out, costs more than a short handler.
         """
-        if not conn.from_dispatcher:
+        if not conn.invokes or conn.reading:
             return super().handle(conn)
-        while True:
-            # gunicorn writes head and body one by one: each would wake the dispatcher.
+        until = time.monotonic() + TURN_S
+        conn.sock.setblocking(True)
+        goes_on = self.answer(conn)
+        patience = 0
+        while goes_on is True and not (self.held and time.monotonic() > until):
+            # Threads that wait for a client are missing elsewhere, above all when there are few.
+            plenty = 2 * self.invocations <= self.invocation_threads and not self.held
+            wanted = STAY_MS if plenty else SHORT_STAY_MS
+            if wanted != patience:
+                patience = wanted
+                _bound_reads(conn.sock, 0, 1000 * patience)
+            if not self.alive or not self.next_arrives(conn):
+                break
+            goes_on = self.answer(conn)
+        if patience and goes_on is True:
+            _bound_reads(conn.sock, BODY_STALL_S, 0)
+        return goes_on
+
+    def answer(self, conn: _Conn) -> Any:
+        """Answer an invocation; quickly where gunicorn knows its head from before."""
+        known = conn.heads.recall(conn.seen) if conn.seen else None
+        if known is None or not self.alive or not self.cfg.keepalive:
+            # gunicorn writes head and body one by one: each would wake the client.
             _cork(conn.sock, 1)
             goes_on = super().handle(conn)
             _cork(conn.sock, 0)
-            if goes_on is not True or not self.stays(conn):
-                return goes_on
+            return goes_on
+        try:
+            conn.sock.recv(len(conn.seen))
+            conn.sock.sendall(conn.heads.answer(self.wsgi, *known))
+        except OSError as error:
+            self.log.debug("the client of an invocation is gone: %s", error)
+            return False
+        except Exception:
+            self.log.exception("Error handling request")
+            return False
+        return True
 
-    def stays(self, conn: _Conn) -> bool:
-        """Tell whether the thread has the connection's next request within a moment.
+    def handle_request(self, req: Any, conn: _Conn) -> Any:
+        """Have gunicorn answer a request, and remember its head."""
+        goes_on = super().handle_request(req, conn)
+        if goes_on and conn.invokes and conn.seen:
+            conn.heads.note(conn.seen, req, conn, self.cfg)
+        return goes_on
 
-        Only where threads are plenty, and for another run of the same function: who is served in
-        which order is the main loop's to decide.
+    def next_arrives(self, conn: _Conn) -> bool:
+        """Tell whether the connection's next request comes in time, whole, and is for this thread.
+
+        Only another invocation of the same function is: who is served in which order is the main
+        loop's to decide.
         """
-        if not self.alive or self.held or 2 * self.invocations > self.invocation_threads:
-            return False
-        if conn.reading or conn.parser.unreader.buf.getvalue():
-            return False
-        poll = select.poll()
-        poll.register(conn.sock, select.POLLIN)
-        if not poll.poll(STAY_MS):
+        if conn.parser.unreader.buf.getvalue():
             return False
         try:
-            seen = conn.sock.recv(PEEK_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            seen = conn.sock.recv(NEXT_BYTES, socket.MSG_PEEK)
         except OSError:
             return False
-        found = arrival(seen)
-        whole = found.whole and not found.missing and not found.malformed
-        if not whole or _function(seen) != conn.function or self.held:
-            return False
+        if conn.heads.recall(seen) is None:
+            found = arrival(seen)
+            whole = found.whole and not found.missing and not found.malformed
+            if not seen or not whole or _function(seen) != conn.function:
+                return False
         conn.reader.expect_nothing()
+        conn.seen = seen
         return True
 
     def finish_invocation(self, conn: _Conn, future: Any) -> None:
@@ -401,6 +438,13 @@ def _cork(client: socket.socket, value: int) -> None:
     """Have the kernel keep what is written until it is one piece; 0 sends it."""
     with contextlib.suppress(OSError):  # closed by now, or no TCP
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, value)
+
+
+def _bound_reads(client: socket.socket, seconds: int, microseconds: int) -> None:
+    """Have the kernel end a read for which nothing comes."""
+    bound = struct.pack("ll", seconds, microseconds)
+    with contextlib.suppress(OSError):
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, bound)
 
 
 def _half_closed(client: socket.socket) -> bool:
