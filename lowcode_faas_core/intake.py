@@ -43,14 +43,14 @@ BODY_STALL_S: Final = 10
 #: Time in which a longer body must have arrived, in seconds: 8 MiB come at a megabit a second.
 BODY_S: Final = 75.0
 #: Longest an invocation waits for one of its threads, in seconds; the application then answers 429.
-HOLD_S: Final = 0.1
+HOLD_S: Final = 0.25
 
 #: Milliseconds that a thread waits for the next invocation on a connection after it has answered
 #: one: where threads are plenty, and where they are not.
 STAY_MS: Final = 50
 SHORT_STAY_MS: Final = 2
 #: Seconds after which it leaves a connection that goes on invoking to others that wait for a thread.
-TURN_S: Final = 0.02
+TURN_S: Final = 0.01
 #: Bytes it looks at for the next one; what is longer goes by way of the main loop.
 NEXT_BYTES: Final = 16 << 10
 
