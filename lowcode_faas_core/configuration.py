@@ -7,6 +7,7 @@ import ipaddress
 import os
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -60,6 +61,7 @@ def parse_address(value: str) -> tuple[str, int]:
     return host or "0.0.0.0", int(port)  # noqa: S104  # ":8080" says every interface, as in Go
 
 
+@lru_cache(maxsize=256)  # asked of the Host of every request
 def is_loopback(host: str) -> bool:
     """Tell whether only this machine can connect to ``host``."""
     if host == "localhost":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 
 __all__ = ["moment", "new_id", "now"]
 
@@ -30,5 +31,11 @@ def now() -> str:
 
 def moment(ns: int) -> str:
     """Return a ``time.time_ns`` in the same form."""
-    whole = datetime.fromtimestamp(ns // 1_000_000_000, UTC)
-    return f"{whole:%Y-%m-%dT%H:%M:%S}.{ns // 1000 % 1_000_000:06d}Z"
+    seconds, rest = divmod(ns, 1_000_000_000)
+    return f"{_second(seconds)}.{rest // 1000:06d}Z"
+
+
+@lru_cache(maxsize=16)
+def _second(seconds: int) -> str:
+    # Every run names two moments, nearly always of the same second.
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"

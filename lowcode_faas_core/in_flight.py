@@ -11,6 +11,7 @@ import hashlib
 import threading
 from collections import deque
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Final
 
 from lowcode_faas_core.model import FunctionRef
@@ -115,6 +116,8 @@ class InFlight:
         return row[column * self._seats : (column + 1) * self._seats].tolist()
 
 
+@lru_cache(maxsize=1024)
 def _hash(name: str) -> int:
-    # Not 0, which is a free seat. Not hash(): where gunicorn starts anew it has another seed.
+    # Asked for twice an invocation, of few names. Not 0, which is a free seat. Not hash(): where
+    # gunicorn starts anew it has another seed.
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest()) or 1
