@@ -3,7 +3,7 @@
 Clients that keep a connection send the same head again and again. gunicorn has parsed and judged it
 once; what is equal to the last byte means the same, so its WSGI environment is used again with
 another body, and the answer goes out in one piece. Nothing is parsed here: whatever differs is
-gunicorn's.
+gunicorn's. gunicorn's master has this module, too: it imports nothing of ours.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ ORDER = (
     "services doctor",
     "api",
     "dispatcher worker_shortcut worker",
-    "successors intake drain deadlines preflight server",
+    "successors repeats intake drain deadlines preflight server",
     "client",
     "cli",
 )
