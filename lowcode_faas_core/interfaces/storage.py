@@ -239,8 +239,9 @@ class Storage(Versioned, ABC):
     def resolve(self, ref: FunctionRef, version: int | None = None) -> Resolution:
         """**Optional (default: from the other methods).** What one invocation needs, at once.
 
-        The levels are the ancestor collections, root first, then the function. A backend that can
-        answer this in one round trip should: it is on the hot path of every invocation.
+        The levels are the ancestor collections, root first, then the function, all as they were at
+        one moment: the default is for backends that nobody writes to between two of its calls. One
+        that can answer in one round trip should: it is on the hot path of every invocation.
 
         :raises FunctionNotFound: when there is no such function (or collection).
         :raises VersionNotFound: when the function never had that version.
