@@ -78,11 +78,18 @@ class Others:
         return done.stdout
 
 
-def blocks() -> dict[str, str]:
-    """Return the blocks of the page by the name of their file, or by their test."""
-    found = re.findall(r"```\w+ run (?:file|in)=(\S+)\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    assert len(found) >= 4
-    return dict(found)
+def files() -> dict[str, str]:
+    """Return the files that the page has written, by their names."""
+    pattern = r"```\w+ run file=acme-storage/(\S+)\n(.*?)```"
+    return dict(re.findall(pattern, PAGE.read_text(), re.DOTALL))
+
+
+def blocks() -> list[str]:
+    """Return what the page leaves to these tests: tests, what they print, commands."""
+    pattern = r"```\w+ \w+ in=tests/plugins/test_made_plugins\.py\n(.*?)```"
+    found = re.findall(pattern, PAGE.read_text(), re.DOTALL)
+    assert len(found) == 3
+    return found
 
 
 def downloaded(names: tuple[str, ...], folder: Path) -> None:
@@ -106,9 +113,8 @@ def others(installation: Environment, tmp_path_factory: pytest.TempPathFactory) 
     for project in EXAMPLES:
         shutil.copytree(project.parent, found.work / project.parent.name)
     (found.work / "page").mkdir()
-    for name, text in blocks().items():
-        if name.startswith("acme-storage/"):
-            (found.work / "page" / Path(name).name).write_text(text)
+    for name, text in files().items():
+        (found.work / "page" / name).write_text(text)
     # Built by this interpreter's setuptools: their own would come from the network.
     wheels = folder / "wheels"
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "wheel"]
@@ -190,13 +196,23 @@ def test_what_a_later_version_brought_is_taken_away() -> None:
 
 
 def test_the_commands_of_the_page_select_what_it_makes(others: Others, tmp_path: Path) -> None:
-    commands = blocks()["tests/plugins/test_made_plugins.py"].splitlines()
+    commands = blocks()[2].splitlines()
     # That the fixture has done, without a network, and the last would not end.
     assert (commands.pop(0), commands.pop()) == ("pip install .", "lowcode-faas dispatcher")
     done = others.run("bash", "-euc", "\n".join(commands), cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"^\* acme +acme-storage 0\.1\.0 +storage$", done.stdout, re.MULTILINE)
     assert re.search(r"^LOWCODE_FAAS_ACME_FILE +functions\.acme ", done.stdout, re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_the_tests_of_the_page_print_what_it_shows(others: Others) -> None:
+    commands, printed, _ = blocks()
+    assert commands == "cd acme-storage\npython -m pytest -q test_acme_storage.py\n"
+    tests = others.work / "page-tests"
+    tests.mkdir()
+    shutil.copy(others.work / "page" / "test_acme_storage.py", tests)
+    assert printed.strip("…\n ") in others.kit(tests)
 
 
 def test_a_service_made_of_nothing_else_serves(others: Others, tmp_path: Path) -> None:
