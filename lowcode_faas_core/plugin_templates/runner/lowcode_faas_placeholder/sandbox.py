@@ -33,6 +33,7 @@ class NodeSandbox(Sandbox):
         assert process.stderr is not None
         self.name = name
         self.token = token
+        self.pid = process.pid
         self._process = process
         self._channel = channel
         self._folder = folder
