@@ -47,9 +47,9 @@ from lowcode_faas_core.testing.memory_metrics import MemoryMetrics
 from lowcode_faas_core.testing.memory_storage import MemoryStorage
 from lowcode_faas_core.testing.stub_invoker import StubCall, StubInvoker
 from tests.api.sources import MemorySources, Sources
-from tests.services.fixtures import db_s3_environ, postgres_of, s3_of
+from tests.services.fixtures import db_s3_environ, one_loader, postgres_of, s3_of
 
-__all__ = ["db_s3_environ", "postgres_of", "s3_of"]
+__all__ = ["db_s3_environ", "one_loader", "postgres_of", "s3_of"]
 
 #: Sources, and for the stubs what they do.
 ECHO = "export const handler = (input) => ({ok: true, data: {input, env: {...process.env}}});\n"

@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeVar
 
+import botocore.loaders
 import pytest
 
 from tests.services.loki import Checker, serving
@@ -52,6 +53,18 @@ def server_folder(stack: ExitStack, name: str) -> Path:
         prefix=f"faas-{name}-", dir=where, ignore_cleanup_errors=True
     )
     return Path(stack.enter_context(folder))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_loader() -> Iterator[None]:
+    """Have what boto knows of S3 read once: for every client anew, that takes longer than most tests.
+
+    It is some 30,000 objects besides, in cycles, that every client would leave behind.
+    """
+    shared = botocore.loaders.create_loader()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("botocore.session.create_loader", lambda _path=None: shared)
+        yield
 
 
 @pytest.fixture(scope="session")

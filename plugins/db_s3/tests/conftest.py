@@ -1,19 +1,18 @@
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
 from lowcode_faas_db_s3.settings import PostgresSettings, S3Settings
 from lowcode_faas_db_s3.storage import DbS3Storage
 
-from tests.services.fixtures import postgres_of, s3_of
+from tests.services.fixtures import one_loader, postgres_of, s3_of
 from tests.services.postgres import GivenPostgres
 from tests.services.s3 import Rclone
 from tests.services.swift import Swift
 
-__all__ = ["Place", "place", "postgres_of", "s3_of"]
+__all__ = ["Place", "one_loader", "place", "postgres_of", "s3_of"]
 
 
 @dataclass(frozen=True)
@@ -30,12 +29,12 @@ class Place:
 @pytest.fixture
 def place(
     postgres_of: Callable[[int], GivenPostgres], s3_of: Callable[[str], Rclone | Swift], request
-) -> Iterator[Place]:
+) -> Place:
     """Return a place of its own on the servers a test names with ``pytest.mark.parametrize``."""
     major, make, over_socket = getattr(request, "param", (16, "rclone", True))
     postgres, s3 = postgres_of(major), s3_of(make)
     dsn = postgres.dsn(postgres.database(), socket=over_socket)
-    yield Place(
+    return Place(
         PostgresSettings(dsn=dsn),
         S3Settings(
             endpoint=s3.endpoint,
@@ -44,5 +43,3 @@ def place(
             secret_key=s3.secret_key,
         ),
     )
-    # A client of S3 is a hundred thousand objects in cycles: kept, they slow down what follows.
-    gc.collect()
