@@ -59,8 +59,8 @@ def test_an_illegal_one_is_as_none(given: str | None) -> None:
 
 @pytest.mark.fault(71)
 def test_judging_takes_time_in_proportion() -> None:
-    began = time.perf_counter()
+    began = time.thread_time()
     for text in ("0" * 1_000_000, f"01-{TRACE}-{PARENT}-01+" + "-" * 1_000_000):
         assert traceparent(text) is None
     assert traceparent(f"01-{TRACE}-{PARENT}-01-" + "-" * 1_000_000) == LEGAL
-    assert time.perf_counter() - began < 0.05
+    assert time.thread_time() - began < 0.05
