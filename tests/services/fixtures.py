@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -17,12 +16,21 @@ from typing import TypeVar
 import botocore.loaders
 import pytest
 
+from tests.services.debian import install
 from tests.services.loki import Checker, serving
 from tests.services.postgres import Absent, GivenPostgres, Postgres
 from tests.services.s3 import Rclone
 from tests.services.swift import Swift
 
-__all__ = ["checker", "db_s3_environ", "haproxy", "postgres_of", "s3_of", "server_folder"]
+__all__ = [
+    "checker",
+    "db_s3_environ",
+    "haproxy",
+    "one_loader",
+    "postgres_of",
+    "s3_of",
+    "server_folder",
+]
 
 T = TypeVar("T")
 
@@ -140,10 +148,8 @@ def checker() -> Iterator[Checker]:
 @pytest.fixture(scope="session")
 def haproxy() -> str:
     """Return the program; continuous integration installs it."""
-    if not shutil.which("haproxy") and os.environ.get("CI") and os.geteuid() == 0:
-        subprocess.run(("apt-get", "update", "-q"), check=True)
-        install = ("apt-get", "-o", "DPkg::Lock::Timeout=300", "install", "-y", "-q", "haproxy")
-        subprocess.run([*install, "--no-install-recommends"], check=True)
+    if not shutil.which("haproxy"):
+        install("haproxy")
     found = shutil.which("haproxy")
     if found is None:
         assert not os.environ.get("CI"), "haproxy is not installed"

@@ -14,6 +14,7 @@ from typing import Any
 import psycopg2
 import psycopg2.extensions
 
+from tests.services.debian import install
 from tests.services.processes import WITH_ME, Server, free_port
 
 __all__ = ["Absent", "GivenPostgres", "Postgres", "binaries"]
@@ -47,14 +48,8 @@ def binaries(major: int) -> Path:
             raise Absent("the package pgserver is not installed: make .venv/.dev")
         return Path(package.origin).parent / "pginstall" / "bin"
     found = Path(f"/usr/lib/postgresql/{major}/bin")
-    if not (found / "initdb").exists() and os.environ.get("CI") and os.geteuid() == 0:
-        quiet = {"check": False, "capture_output": True}
-        subprocess.run(["apt-get", "update"], **quiet)
-        subprocess.run(
-            ["apt-get", "install", "--yes", "--no-install-recommends", f"postgresql-{major}"],
-            env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
-            **quiet,
-        )
+    if not (found / "initdb").exists():
+        install(f"postgresql-{major}")
     if not (found / "initdb").exists():
         raise Absent(f"no PostgreSQL {major} at {found}: apt install postgresql-{major}")
     return found

@@ -19,6 +19,7 @@ import urllib3
 from lowcode_faas_core.configuration import CORE_SETTINGS, ServerSettings, parse_address
 from lowcode_faas_core.drain import graceful_timeout_s
 from lowcode_faas_core.settings import infos, read
+from tests.services.debian import install
 
 UNITS = Path(__file__).resolve().parents[2] / "conf" / "systemd"
 ROLES = {"dispatcher": "lowcode-faas", "worker": "lowcode-faas-worker"}
@@ -28,10 +29,8 @@ COMMAND = Path(sys.executable).with_name("lowcode-faas")
 @pytest.fixture(scope="session")
 def analyze():
     """Return Debian's systemd-analyze, installed where it is missing and that may be done."""
-    if not shutil.which("systemd-analyze") and os.geteuid() == 0:
-        environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        for arguments in (["update"], ["install", "--yes", "--no-install-recommends", "systemd"]):
-            subprocess.run(["apt-get", *arguments], env=environ, capture_output=True, check=False)
+    if not shutil.which("systemd-analyze"):
+        install("systemd")
     found = shutil.which("systemd-analyze")
     if found is None:
         reason = "systemd-analyze is not installed"
