@@ -14,6 +14,8 @@ PLUGINS := $(sort $(wildcard plugins/*/pyproject.toml))
 EDITABLES := -e . $(foreach plugin,$(PLUGINS),-e $(dir $(plugin)))
 METADATA := setup.cfg pyproject.toml $(PLUGINS) Makefile
 DIST ?= dist
+# How many of its files the suite runs at once; most tests wait.
+JOBS ?= 2
 # The images' Python; that of .venv, for which the wheels in dist/ are.
 BASE ?= python:$(shell $(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')-slim
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -28,8 +30,8 @@ help:  ## Show the tasks
 run: $(VENV)/.run  ## Serve on 127.0.0.1:8080 with the examples deployed, until Ctrl-C
 	@exec $(BIN)/python scripts/run_service.py
 
-test: $(VENV)/.dev  ## Run all tests
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+test: $(VENV)/.dev  ## Run all tests, JOBS files at once; JOBS=0 is one by one; PYTEST_ARGS
+	@$(BIN)/python -m pytest -p tests.parallel -n $(JOBS) $(PYTEST_ARGS)
 
 check: $(VENV)/.dev  ## Lint, types, house rules, the tests of the JavaScript side
 	@$(BIN)/ruff check .

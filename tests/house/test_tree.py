@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from tests import parallel
+
 #: Written in pieces, so that this file does not hold what it looks for.
 MACHINE_PATHS = re.compile(
     "|".join(("/wo" + "rk/", "/ho" + r"me/\w", "/Us" + r"ers/\w", r"/ro" + r"ot/\."))
@@ -26,6 +28,11 @@ def test_no_file_names_a_path_of_somebodys_machine(tree: list[Path], root: Path)
             if MACHINE_PATHS.search(line)
         ]
     assert not found, "\n".join(found)
+
+
+def test_what_runs_early_or_alone_is_there(root: Path) -> None:
+    for start in (*parallel.ALONE, *parallel.TOGETHER, *parallel.EARLY):
+        assert (root / start.partition("::")[0]).exists(), f"tests/parallel.py: {start}"
 
 
 def test_marks_name_rows_that_exist(
