@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.shipping.clone import clone
 from tests.shipping.wheelhouse import installation, new_environment, wheelhouse
 
-__all__ = ["installation", "new_environment", "wheelhouse"]
+__all__ = ["clone", "installation", "new_environment", "wheelhouse"]

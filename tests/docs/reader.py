@@ -32,6 +32,8 @@ __all__ = ["Printed", "Reader"]
 BIN = f"{Path(sys.executable).parent}:{node_path().parent}"
 #: Seconds that one block may take, and a service until it is ready.
 BLOCK_S, READY_S = 60.0, 60.0
+#: The same where everything is installed anew.
+INSTALLING_S = 600.0
 #: What ``make run`` prints when the examples are deployed.
 GUIDED = "Ctrl-C ends the service"
 #: Commands that act on the host; every other one calls a service.
@@ -71,16 +73,29 @@ class _Service:
 
 
 class Reader:
-    """Runs the blocks of one page in a folder of its own."""
+    """Runs the blocks of one page in a folder of its own.
 
-    def __init__(self, folder: Path, variables: Mapping[str, str]) -> None:
-        self._folder = folder / "checkout"
+    What it begins with is this checkout with all that is installed, unless ``begins`` is a folder
+    for that; ``path`` is then where it finds the commands of its system.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        variables: Mapping[str, str],
+        begins: Path | None = None,
+        path: str = f"{BIN}:{os.environ['PATH']}",
+    ) -> None:
+        self.folder = begins or folder / "checkout"
+        self._own = begins is not None
         self._scratch = folder / "scratch"
-        for path in (self._folder, self._scratch, folder / "home", folder / "tmp"):
-            path.mkdir()
-        for entry in ROOT.iterdir():
-            if entry.name not in ("data", ".git", ".hypothesis", ".pytest_cache"):
-                (self._folder / entry.name).symlink_to(entry)
+        for each in (self._scratch, folder / "home", folder / "tmp"):
+            each.mkdir()
+        if not self._own:
+            self.folder.mkdir()
+            for entry in ROOT.iterdir():
+                if entry.name not in ("data", ".git", ".hypothesis", ".pytest_cache"):
+                    (self.folder / entry.name).symlink_to(entry)
         (folder / "home" / ".curlrc").write_text("fail-with-body\n")
         self._ports: dict[str, str] = {}
         self._given = dict(variables)
@@ -94,7 +109,7 @@ class Reader:
         ours = {
             **SMALL,
             "RUNNER": "process",
-            "DATA_DIR": str(self._folder / "data"),
+            "DATA_DIR": str(self.folder / "data"),
             "LISTEN": f"127.0.0.1:{self._port(DISPATCHER)}",
             "WORKER_LISTEN": f"127.0.0.1:{self._port(WORKER)}",
             "URL": f"http://127.0.0.1:{self._port(DISPATCHER)}",
@@ -103,18 +118,18 @@ class Reader:
             **kept,
             **{f"LOWCODE_FAAS_{name}": value for name, value in ours.items()},
             **self._given,
-            "PATH": f"{BIN}:{os.environ['PATH']}",
+            "PATH": path,
             "HOME": str(folder / "home"),
             "CURL_HOME": str(folder / "home"),
             "TMPDIR": str(folder / "tmp"),
             "NO_COLOR": "1",
-            "PIP_NO_INDEX": "1",
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            **({} if self._own else {"PIP_NO_INDEX": "1"}),
         }
         # The terminal: it ends when its input does, also after a kill of this process.
         self._shell = subprocess.Popen(
             [*WITH_ME, "bash", "--noprofile", "--norc", "-eu", "-o", "pipefail"],
-            cwd=self._folder,
+            cwd=self.folder,
             env=self._environ,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -130,20 +145,27 @@ class Reader:
         self._end_shell()
         self._shell.communicate()
 
+    @property
+    def url(self) -> str:
+        """Where the page's dispatcher is."""
+        return f"http://127.0.0.1:{self._port(DISPATCHER)}"
+
     def service_text(self) -> str:
         """Return what the services printed so far."""
         return self._shown("".join(service.text() for service in self._services.values()))
 
     def write(self, name: str, text: str) -> None:
         """Write a file that blocks below use."""
-        path = self._folder / name
+        path = self.folder / name
         assert not path.is_symlink(), f"{name} is a file of the repository"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
 
     def run(self, block: Block, together: bool) -> Printed:
         """Run a block of commands; with ``together`` both streams are one, as in a terminal."""
-        assert "venv .venv" not in block.text, "another .venv takes a test of its own (in=)"
+        assert self._own or "venv .venv" not in block.text, (
+            "another .venv takes a test of its own (in=)"
+        )
         if CLIENT.search(block.text) and not self._services:
             self._serve("make run", DISPATCHER, self._environ)
         fails = "fails" in block.options
@@ -187,7 +209,7 @@ class Reader:
         with log.open("wb") as file:
             process = subprocess.Popen(
                 ["bash", "-c", TERMINAL + command],
-                cwd=cwd or self._folder,
+                cwd=cwd or self.folder,
                 env=environ,
                 stdin=subprocess.PIPE,
                 stdout=file,
@@ -197,7 +219,7 @@ class Reader:
         service = self._services[port] = _Service(process, log)
         url = f"http://127.0.0.1:{self._port(port)}/readyz"
         guided = "make run" not in command
-        deadline = time.monotonic() + READY_S
+        deadline = time.monotonic() + (INSTALLING_S if self._own else READY_S)
         while not (guided and self._answers(url)):
             guided = guided or GUIDED in service.text()
             lives = process.poll() is None and time.monotonic() < deadline
@@ -220,7 +242,8 @@ class Reader:
         assert self._shell.stdout is not None
         errors.touch()
         streams = f"> {output} " + ("2>&1" if together else f"2> {errors}")
-        giving_up = threading.Timer(BLOCK_S, self._end_shell)
+        patience = INSTALLING_S if self._own else BLOCK_S
+        giving_up = threading.Timer(patience, self._end_shell)
         giving_up.start()
         with contextlib.suppress(BrokenPipeError):
             typed = f". {script} {streams} < /dev/null"
@@ -231,7 +254,7 @@ class Reader:
         giving_up.cancel()
         printed, said = (self._shown(path.read_text()) for path in (output, errors))
         assert done, (
-            f"{where}: {'did not fail' if fails else 'failed'}, or took {BLOCK_S:g} s:\n"
+            f"{where}: {'did not fail' if fails else 'failed'}, or took {patience:g} s:\n"
             f"{text}\n{printed}{said}\n"
             f"{self.service_text()}"
         )

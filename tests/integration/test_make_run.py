@@ -1,11 +1,10 @@
-"""A stranger's first minute: a clean copy of the tree, ``make run``, the printed lines, Ctrl-C."""
+"""A stranger's first minute: a clone, ``make run``, the printed lines, Ctrl-C."""
 
 from __future__ import annotations
 
 import json
 import re
 import shlex
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -13,40 +12,20 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """Copy what git would hand out, uncommitted changes included, into an empty folder."""
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
-        cwd=ROOT,
-        capture_output=True,
-        check=True,
-    )
-    copy = tmp_path / "checkout"
-    for name in listed.stdout.decode().split("\0"):
-        if name and (ROOT / name).is_file():
-            target = copy / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, target)
-    return copy
-
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_make_run_from_nothing(
-    checkout: Path,
+    clone: Path,
     start: Callable[..., Any],
     free_port: Callable[[], int],
     poll: Callable[..., Any],
 ) -> None:
-    # Given a clean copy without a virtual environment
+    # Given a clone without a virtual environment
     port = free_port()
     # When its owner types make run
     service = start(
-        "make", "--no-print-directory", "run", cwd=checkout, port=port, LISTEN=f"127.0.0.1:{port}"
+        "make", "--no-print-directory", "run", cwd=clone, port=port, LISTEN=f"127.0.0.1:{port}"
     )
     poll("make run is done", lambda: "Ctrl-C ends" in service.text() or service.process.poll(), 240)
     printed = service.text()
@@ -68,8 +47,8 @@ def test_make_run_from_nothing(
     assert answers[2]["output"] == {"ok": True, "data": 42}
     assert len(answers) == 3
 
-    # And the examples are in the data folder of the checkout, for people to see
-    assert (checkout / "data/collections/shop/eu/functions/price.mjs").exists()
+    # And the examples are in the data folder of the clone, for people to see
+    assert (clone / "data/collections/shop/eu/functions/price.mjs").exists()
 
     # When its owner presses Ctrl-C, then everything ends, sandboxes included
     everyone = service.family()
@@ -80,7 +59,7 @@ def test_make_run_from_nothing(
     assert "Traceback" not in service.text()
 
     # When it is started again, then nothing is installed and the store is as it was left
-    again = start("make", "run", cwd=checkout, port=port, LISTEN=f"127.0.0.1:{port}")
+    again = start("make", "run", cwd=clone, port=port, LISTEN=f"127.0.0.1:{port}")
     poll("it runs again", lambda: "Ctrl-C ends" in again.text() or again.process.poll(), 30)
     assert "installing" not in again.text()
     assert "deployed" not in again.text()
@@ -90,7 +69,7 @@ def test_make_run_from_nothing(
         "data": 8,
     }
     # And a third one on the same port says what is in the way
-    third = start("make", "run", cwd=checkout, port=port, LISTEN=f"127.0.0.1:{port}")
+    third = start("make", "run", cwd=clone, port=port, LISTEN=f"127.0.0.1:{port}")
     assert third.process.wait(30) != 0
     assert f"LOWCODE_FAAS_LISTEN is 127.0.0.1:{port}, which cannot be listened on" in third.text()
     again.interrupt()
