@@ -179,7 +179,7 @@ class ServerSettings:
     workers: int = setting(
         "WORKERS", _workers, "", "gunicorn workers; empty: the cores, at most 4."
     )
-    threads: int = setting("THREADS", integer(3, 512), "16", "Threads of each gunicorn worker.")
+    threads: int = setting("THREADS", integer(3, 512), "24", "Threads of each gunicorn worker.")
     drain_notice_s: float = setting(
         "DRAIN_NOTICE_S",
         decimal(0, 600),
