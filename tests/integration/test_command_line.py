@@ -39,7 +39,9 @@ def mirror(tmp_path: Path) -> Iterator[str]:
 @pytest.fixture
 def run(serve: Callable[..., Any], tmp_path: Path, mirror: str) -> Run:
     """Run ``lowcode-faas`` in a folder of its own; returns exit code, stdout and stderr."""
-    service = serve(FILES_KEEP_VERSIONS="20", SOURCE_ALLOW_HTTP="true", SOURCE_ALLOW_HOSTS=mirror)
+    service = serve(
+        WORKERS="1", FILES_KEEP_VERSIONS="20", SOURCE_ALLOW_HTTP="true", SOURCE_ALLOW_HOSTS=mirror
+    )
     return typed(tmp_path, service.url)
 
 
