@@ -39,6 +39,10 @@ GUIDED = "Ctrl-C ends the service"
 #: Commands that act on the host; every other one calls a service.
 ON_HOST = "dispatcher|worker|dev|config|plugin|token|doctor|migrate|gc|completion"
 CLIENT = re.compile(rf"\bcurl\b|\blowcode-faas (?!{ON_HOST})\w")
+#: What ran is written every 0.1 s, after the answer: a person types no faster than this.
+TYPING = """\
+lowcode-faas() { case $1 in executions | logs) sleep 0.5 ;; esac; command lowcode-faas "$@"; }
+"""
 #: A terminal with one command, all of which is gone when the other end of its input is.
 TERMINAL = "exec 3<&0 </dev/null; { read -r <&3; kill -KILL 0; } & exec 3<&-; "
 DISPATCHER, WORKER = "8080", "9090"
@@ -234,6 +238,7 @@ class Reader:
             return False
 
     def _type(self, where: str, text: str, together: bool = False, fails: bool = False) -> Printed:
+        text = TYPING + text
         self._number += 1
         script = self._scratch / f"{self._number}.sh"
         output, errors = script.with_suffix(".output"), script.with_suffix(".errors")
