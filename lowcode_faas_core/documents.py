@@ -12,7 +12,8 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
+from typing import TypeVar
 
 import msgspec
 
@@ -20,6 +21,7 @@ from lowcode_faas_core.errors import (
     CollectionExists,
     CollectionNotEmpty,
     CollectionNotFound,
+    EnvCorrupt,
     FunctionNotFound,
     InvalidValue,
     LanguageConflict,
@@ -44,6 +46,8 @@ from lowcode_faas_core.names import ancestors, check_collection_path, check_func
 from lowcode_faas_core.paging import decode_cursor, encode_cursor, page_of
 
 __all__ = ["DocumentStorage", "Documents"]
+
+T = TypeVar("T")
 
 _encode = msgspec.json.encode
 
@@ -241,8 +245,11 @@ class DocumentStorage(Storage):
             _collection(documents, collection_path)
             keys = documents.keys(f"function:{collection_path}:")
             names, following = page_of((key.rpartition(":")[2] for key in keys), limit, cursor)
-            refs = [FunctionRef(collection_path, name) for name in names]
-            return Page([_listed(documents, ref) for ref in refs], following)
+            items: list[Function] = []
+            for name in names:
+                with suppress(EnvCorrupt, VersionNotFound):
+                    items.append(_listed(documents, FunctionRef(collection_path, name)))
+            return Page(items, following)
 
     def delete_function(self, ref: FunctionRef) -> None:
         with self.transaction(write=True) as documents:
@@ -288,11 +295,18 @@ def _keys(row: Deployment) -> tuple[str, str, str]:
     )
 
 
+def _decoded(kept: bytes, kind: type[T], what: str) -> T:
+    try:
+        return msgspec.json.decode(kept, type=kind)
+    except msgspec.MsgspecError as error:
+        raise EnvCorrupt(f"what is kept of {what} cannot be read: {error}") from error
+
+
 def _collection(documents: Documents, path: str) -> _Collection:
     check_collection_path(path)
     kept = documents.get(f"collection:{path}")
     if kept is not None:
-        return msgspec.json.decode(kept, type=_Collection)
+        return _decoded(kept, _Collection, f"the collection {path!r}")
     if path:
         raise CollectionNotFound(f"the collection {path!r} is not registered")
     return _Collection("1970-01-01T00:00:00.000000Z", {})  # the root, before it has an env
@@ -306,7 +320,7 @@ def _found(documents: Documents, ref: FunctionRef) -> _Function | None:
     check_collection_path(ref.collection_path)
     check_function_name(ref.name)
     kept = documents.get(_key(ref))
-    return None if kept is None else msgspec.json.decode(kept, type=_Function)
+    return None if kept is None else _decoded(kept, _Function, f"the function {ref}")
 
 
 def _function(documents: Documents, ref: FunctionRef) -> _Function:
@@ -323,7 +337,7 @@ def _version(
     kept = documents.get(f"version:{ref.collection_path}:{ref.name}:{number}")
     if kept is None:
         raise VersionNotFound(f"{ref} has no version {number}")
-    row = msgspec.json.decode(kept, type=Deployment)
+    row = _decoded(kept, Deployment, f"version {number} of {ref}")
     return msgspec.structs.replace(row, current=number == function.version)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 import pytest
 
 from lowcode_faas_core.documents import Documents, DocumentStorage
+from lowcode_faas_core.errors import EnvCorrupt
 from lowcode_faas_core.interfaces.storage import Storage
 from lowcode_faas_core.model import Deployment, FunctionRef
 from lowcode_faas_core.testing.samples import sample_draft
@@ -73,3 +74,13 @@ class TestDocumentStorage(StorageContract):
         storage.rollback(ref, 1)
         storage.delete_function(ref)
         assert list(storage.kept) == ["collection:org"]
+
+    def test_what_cannot_be_read_is_named_and_hides_nothing(self, storage: InMemory) -> None:
+        for name in ("a", "b", "c"):
+            storage.deploy(FunctionRef("", name), sample_draft())
+        storage.kept["function::a"] = b"{"
+        storage.kept["version::b:1"] = b"null"
+        assert [each.name for each in storage.functions("", 9).items] == ["c"]
+        for name, said in (("a", "of the function a "), ("b", "of version 1 of b ")):
+            with pytest.raises(EnvCorrupt, match=f"what is kept {said}cannot be read"):
+                storage.resolve(FunctionRef("", name))
