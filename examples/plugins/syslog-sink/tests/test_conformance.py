@@ -18,30 +18,35 @@ MESSAGE = re.compile(
 )
 
 
+#: Datagrams of the receiver's own: all before this one has come; it may end.
+MARK, END = b"mark", b"end"
+
+
 class Receiver:
     """A syslog daemon that keeps what it gets."""
 
     def __init__(self, listening):
         self._socket = listening
-        self._socket.settimeout(0.3)
         self.datagrams = []
-        self._over = threading.Event()
+        self._marked = threading.Semaphore(0)
         self._thread = threading.Thread(target=self._receive)
         self._thread.start()
 
     def _receive(self):
-        while not self._over.is_set():
-            try:
-                self.datagrams.append(self._socket.recv(1 << 16))
-            except TimeoutError:
-                continue
+        while (datagram := self._socket.recv(1 << 16)) != END:
+            if datagram == MARK:
+                self._marked.release()
+            else:
+                self.datagrams.append(datagram)
+
+    def _tell(self, word):
+        with socket.socket(self._socket.family, socket.SOCK_DGRAM) as sending:
+            sending.sendto(word, self._socket.getsockname())
 
     def messages(self):
-        """Return one text an event, its parts joined, once nothing has come for a while."""
-        seen = -1
-        while seen != len(self.datagrams):
-            seen = len(self.datagrams)
-            threading.Event().wait(0.1)
+        """Return one text an event, its parts joined."""
+        self._tell(MARK)
+        assert self._marked.acquire(timeout=10)
         events = []
         for datagram in self.datagrams:
             _, _, _, data, text = MESSAGE.fullmatch(datagram.decode()).groups()
@@ -53,7 +58,7 @@ class Receiver:
         return events
 
     def end(self):
-        self._over.set()
+        self._tell(END)
         self._thread.join()
         self._socket.close()
 
