@@ -130,32 +130,36 @@ def others(installation: Environment, tmp_path_factory: pytest.TempPathFactory) 
     shutil.rmtree(folder)
 
 
-SELECTED = [
-    ("made-storage", "STORAGE", "storage", "LOWCODE_FAAS_MADE_STORAGE_FILE"),
-    ("made-log-sink", "FUNCTION_LOGS_SINK", "log sink", "LOWCODE_FAAS_MADE_LOG_SINK_FILE"),
-    ("made-runner", "RUNNER", "runner", "LOWCODE_FAAS_MADE_RUNNER_NODE"),
-    ("made-source", "SOURCE_FETCHERS", "source fetcher", "LOWCODE_FAAS_MADE_SOURCE_FOLDER"),
-    ("example-sqlite", "STORAGE", "storage", "LOWCODE_FAAS_EXAMPLE_SQLITE_FILE"),
-    ("example-syslog", "FUNCTION_LOGS_SINK", "log sink", "LOWCODE_FAAS_EXAMPLE_SYSLOG_ADDRESS"),
+MADE = [
+    ("made-storage", "STORAGE", "storage", "MADE_STORAGE_FILE"),
+    ("made-log-sink", "FUNCTION_LOGS_SINK", "log sink", "MADE_LOG_SINK_FILE"),
+    ("made-runner", "RUNNER", "runner", "MADE_RUNNER_NODE"),
+    ("made-source", "SOURCE_FETCHERS", "source fetcher", "MADE_SOURCE_FOLDER"),
+]
+EXAMPLE = [
+    ("example-sqlite", "STORAGE", "storage", "EXAMPLE_SQLITE_FILE"),
+    ("example-syslog", "FUNCTION_LOGS_SINK", "log sink", "EXAMPLE_SYSLOG_ADDRESS"),
 ]
 
 
-@pytest.mark.parametrize(("name", "variable", "role", "setting"), SELECTED)
-def test_a_variable_selects_it(
-    others: Others, tmp_path: Path, name: str, variable: str, role: str, setting: str
+@pytest.mark.parametrize("plugins", [MADE, EXAMPLE], ids=["made", "examples"])
+def test_variables_select_them(
+    others: Others, tmp_path: Path, plugins: list[tuple[str, str, str, str]]
 ) -> None:
-    chosen = {"LOWCODE_FAAS_RUNNER": "process", f"LOWCODE_FAAS_{variable}": name}
+    chosen = {f"LOWCODE_FAAS_{variable}": name for name, variable, _, _ in plugins}
+    chosen.setdefault("LOWCODE_FAAS_RUNNER", "process")
     listed = others.run("lowcode-faas", "plugins", "--json", cwd=tmp_path, **chosen)
     rows = {row["name"]: row for row in json.loads(listed.stdout)["plugins"]}
-    assert rows[name]["selected"]
-    assert rows[name]["roles"] == [role]
-    assert rows[name]["version"] == "0.1.0"
     config = others.run("lowcode-faas", "config", "--json", cwd=tmp_path, **chosen)
     assert config.returncode == 0, config.stderr
     values = json.loads(config.stdout)["values"]
-    assert values[f"LOWCODE_FAAS_{variable}"]["value"] == name
-    # It was asked for its own.
-    assert setting in values
+    for name, variable, role, setting in plugins:
+        assert rows[name]["selected"]
+        assert rows[name]["roles"] == [role]
+        assert rows[name]["version"] == "0.1.0"
+        assert values[f"LOWCODE_FAAS_{variable}"]["value"] == name
+        # It was asked for its own.
+        assert f"LOWCODE_FAAS_{setting}" in values
 
 
 @pytest.mark.slow
@@ -268,7 +272,9 @@ def test_a_service_made_of_nothing_else_serves(others: Others, tmp_path: Path) -
             service.wait(10)
     said = output.read_text()
     origin = "made-storage (lowcode-faas-made-storage 0.1.0)"
-    assert re.search(rf"hook lowcode_faas_storage of {re.escape(origin)}: FileStorage, \d", said)
+    called = re.findall(rf"hook lowcode_faas_storage of {re.escape(origin)}: FileStorage, \d", said)
+    # In the process that tries the start, and in each that serves.
+    assert len(called) == 3
 
 
 def _status(url: str) -> int:
