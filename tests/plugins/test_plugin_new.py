@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -22,11 +21,9 @@ def new(*arguments: str | Path) -> Result:
 
 
 def tool(name: str, *arguments: str, cwd: Path) -> None:
-    # Whoever installed the core has it where mypy looks; here it is in this checkout.
     done = subprocess.run(
         [Path(sys.executable).with_name(name), *arguments],
         cwd=cwd,
-        env={**os.environ, "MYPYPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,
@@ -53,8 +50,9 @@ def test_what_is_made_has_types(tmp_path: Path) -> None:
     for role in ROLES:
         assert new(f"typed-{role}", "--role", role, "--into", tmp_path).exit_code == 0
         name = f"typed-{role}".replace("-", "_")
-        packages.append(f"lowcode-faas-typed-{role}/lowcode_faas_{name}")
-    tool("mypy", "--strict", *packages, cwd=tmp_path)
+        packages.append(str(tmp_path / f"lowcode-faas-typed-{role}" / f"lowcode_faas_{name}"))
+    # With our own settings, strict as theirs, so that what mypy knows of the core is used again.
+    tool("mypy", *packages, cwd=ROOT)
 
 
 def test_the_folder_is_answered_and_the_next_step_said(tmp_path: Path) -> None:
