@@ -247,14 +247,17 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def answer(self, conn: _Conn) -> Any:
         """Answer an invocation; quickly where gunicorn knows its head from before."""
-        known = conn.heads.recall(conn.seen) if conn.seen else None
-        if known is None or not self.alive or not self.cfg.keepalive:
-            # gunicorn writes head and body one by one: each would wake the client.
-            _cork(conn.sock, 1)
-            goes_on = super().handle(conn)
-            _cork(conn.sock, 0)
-            return goes_on
+        known = None
+        # What gunicorn has read ahead is another request than the one that was looked at.
+        if conn.seen and self.alive and self.cfg.keepalive and not _read_ahead(conn):
+            known = conn.heads.recall(conn.seen)
         try:
+            if known is None:
+                # gunicorn writes head and body one by one: each would wake the client.
+                _cork(conn.sock, 1)
+                goes_on = super().handle(conn)
+                _cork(conn.sock, 0)
+                return goes_on
             conn.sock.recv(len(conn.seen))
             conn.sock.sendall(conn.heads.answer(self.wsgi, *known))
         except OSError as error:
@@ -263,6 +266,8 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         except Exception:
             self.log.exception("Error handling request")
             return False
+        finally:
+            conn.seen = b""
         return True
 
     def handle_request(self, req: Any, conn: _Conn) -> Any:
@@ -278,7 +283,7 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         Only another invocation of the same function is: who is served in which order is the main
         loop's to decide.
         """
-        if conn.parser.unreader.buf.getvalue():
+        if _read_ahead(conn):
             return False
         try:
             seen = conn.sock.recv(NEXT_BYTES, socket.MSG_PEEK)
@@ -432,6 +437,11 @@ def _function(seen: bytes) -> bytes | None:
     if not function and (deployment := _deployment(seen)) is not None:
         function = deployment.group(1)
     return function
+
+
+def _read_ahead(conn: _Conn) -> bool:
+    """Tell whether gunicorn's parser holds bytes of the next request."""
+    return conn.parser is not None and conn.parser.unreader.buf.getbuffer().nbytes > 0
 
 
 def _cork(client: socket.socket, value: int) -> None:

@@ -152,3 +152,23 @@ def test_busy_connections_take_turns_with_those_that_find_no_thread(
     finally:
         for client in clients:
             client.close()
+
+
+def test_a_request_that_arrives_while_the_one_before_is_taken_in_is_answered_once(
+    kept: Any,
+) -> None:
+    # Whatever falls between the look at a request and its reading is read with it.
+    for round_ in range(150):
+        with connect(kept) as client:
+            stream = client.makefile("rb")
+            client.sendall(invoke_request("hello", {"n": 100}))
+            assert answer(stream)[0] == 200
+            client.sendall(invoke_request("hello", {"n": 101}))
+            end = time.perf_counter() + round_ * 2e-5
+            while time.perf_counter() < end:
+                pass
+            client.sendall(invoke_request("hello", {"n": 102}))
+            told = [json.loads(answer(stream)[1])["output"]["data"]["n"] for _ in range(2)]
+            client.sendall(invoke_request("hello", {"n": 103}))
+            told.append(json.loads(answer(stream)[1])["output"]["data"]["n"])
+            assert told == [101, 102, 103], round_
