@@ -34,11 +34,12 @@ __all__ = ["export_tree", "import_tree"]
 def export_tree(
     api: Connection, file: str, collection: str, without_env: bool, as_json: bool
 ) -> None:
-    """Write a collection and all below it to FILE, a tar.gz; - is standard output.
+    """Write a collection and all below it to one file.
 
-    It holds collections, the current version of each function, and env. Values of env are in it
-    as they are, secrets too: the file is yours alone to read (mode 0600). Earlier versions, what
-    ran, tokens, and env of the collections above are not in it. The same tree makes the same bytes.
+    FILE is a tar.gz; - is standard output. It holds collections, the current version of each
+    function, and env. Values of env are in it as they are, secrets too: the file is yours alone to
+    read (mode 0600). Earlier versions, what ran, tokens, and env of the collections above are not
+    in it. The same tree makes the same bytes.
     """
     if file == "-" and (sys.stdout.isatty() or as_json):
         raise click.UsageError("standard output is taken: name a file")
@@ -56,8 +57,8 @@ def export_tree(
     if as_json:
         show_json({"file": file, "bytes": len(content), **counts})
     click.echo(
-        f"{counts['functions']} functions of {counts['collections']} collections, "
-        f"{len(content)} bytes",
+        f"functions: {counts['functions']}, collections: {counts['collections']}, "
+        f"bytes: {len(content)}",
         err=True,
     )
 
@@ -84,10 +85,10 @@ def import_tree(
     sources: bool,
     as_json: bool,
 ) -> None:
-    """Show how FILE, made by export, differs from what is there, ask, and write the difference.
+    """Write what an export holds: shows the difference first.
 
-    What is there and not in the file stays. A changed function gets a new version; functions
-    whose bytes, language, reuse and limits are the same get none.
+    It asks before anything is written. What is there and not in the file stays. A changed function
+    gets a new version; functions whose bytes, language, reuse and limits are the same get none.
     """
     tree = _load(file)
     target = tree.collection if into is None else into.strip("/")

@@ -18,7 +18,10 @@ VARIABLE: Final = f"_{PROGRAM.replace('-', '_').upper()}_COMPLETE"
 @click.command()
 @click.argument("shell", type=click.Choice(SHELLS))
 def completion(shell: str) -> None:
-    """Print what a shell must read to complete commands, options, and names from the service."""
+    """Print what teaches a shell to complete commands and names.
+
+    Names of functions and collections come from the service, within a second or not at all.
+    """
     found = get_completion_class(shell)
     assert found is not None  # noqa: S101  # click has all three
     click.echo(

@@ -51,11 +51,12 @@ def dev(
     once: bool,
     as_json: bool,
 ) -> None:
-    """Run the function in FILE here, and again whenever it changes; no service is needed.
+    """Run a function from its file, and again at each change.
 
-    It runs as in the service, by the process runner unless LOWCODE_FAAS_RUNNER names another:
-    in a sandbox of its own, with the same limits and verdicts. Its output goes to standard output,
-    what it prints to standard error. Enter runs it again, Ctrl-C ends.
+    No service is needed. It runs as in the service, by the process runner unless
+    LOWCODE_FAAS_RUNNER names another: in a sandbox of its own, with the same limits and verdicts.
+    Its output goes to standard output, what it prints to standard error. Enter runs it again,
+    Ctrl-C ends.
     """
     language = _language(file)
     beside = file.with_name(file.stem + FUNCTION_ENV)

@@ -133,9 +133,10 @@ def pull(
     sha256: str | None,
     as_json: bool,
 ) -> None:
-    """Have the service fetch a function's source again, and deploy it where it changed.
+    """Have a function's source fetched again, and deployed.
 
-    `lowcode-faas show NAME --source` is the other direction: what is deployed, to your terminal.
+    It stays where it did not change. `lowcode-faas show NAME --source` is the other direction: what
+    is deployed, to your terminal.
     """
     given = {"source_url": url, "sha256": sha256}
     body = {key: value for key, value in given.items() if value is not None}

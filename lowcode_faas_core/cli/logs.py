@@ -11,7 +11,7 @@ from click.shell_completion import CompletionItem
 from lowcode_faas_core.cli.calling import as_json, calling, collection, named, show_json
 from lowcode_faas_core.cli.columns import printable
 from lowcode_faas_core.cli.completing import collection_names, function_names
-from lowcode_faas_core.client.connection import Connection, segment
+from lowcode_faas_core.client.connection import Connection, Refused, segment
 from lowcode_faas_core.client.events import follow_one
 from lowcode_faas_core.client.paths import function_path
 from lowcode_faas_core.client.tail import Printed, Tail
@@ -37,7 +37,11 @@ class _OrFunction(click.Group):
 
 @click.group(cls=_OrFunction)
 def logs() -> None:
-    """Find what functions printed; `logs NAME` is short for `logs function NAME`."""
+    """Print what functions printed, or print: logs NAME, or logs EXECUTION_ID.
+
+    That is short for `logs function NAME`, and `logs show EXECUTION_ID` where no function is
+    called that.
+    """
 
 
 @logs.command()
@@ -62,7 +66,13 @@ def function(
     for printed in tail.newest(number):
         _print_of(printed, as_json)
     if not tail.found:
-        api.request("GET", function_path(collection, name))  # nobody waits for a name misspelt
+        try:
+            api.request("GET", function_path(collection, name))  # nobody waits for a name misspelt
+        except Refused as error:
+            if error.status == 404 and not collection and _is_execution(api, name):
+                _show(api, name, follow, as_json)
+                return
+            raise
         click.echo("it has not run yet", err=True)
     if not follow:
         return
@@ -90,6 +100,18 @@ def _print_of(printed: Printed, as_json: bool) -> None:
 @calling
 def show(api: Connection, execution_id: str, follow: bool, as_json: bool) -> None:
     """Print the lines of one execution."""
+    _show(api, execution_id, follow, as_json)
+
+
+def _is_execution(api: Connection, execution_id: str) -> bool:
+    try:
+        api.request("GET", f"/executions/{segment(execution_id)}")
+    except Refused:
+        return False
+    return True
+
+
+def _show(api: Connection, execution_id: str, follow: bool, as_json: bool) -> None:
     path = f"/executions/{segment(execution_id)}/logs"
     if not follow:
         for line in api.pages(path):

@@ -161,7 +161,10 @@ def test_what_ran_is_found_and_followed(run: Run, tmp_path: Path) -> None:
     code, out, talk = run("logs", "show", "-f", made["execution_id"])
     assert (code, talk) == (0, "succeeded\n")
     assert out.endswith("  info   asked x\n")
-    assert run("logs", "show", made["execution_id"])[1] == out
+    for words in (("logs", "show"), ("logs",), ("logs", "-f")):
+        assert run(*words, made["execution_id"])[:2] == (0, out)
+    assert run("logs", "greet")[1].split()[-3:] == ["info", "asked", "x"]
+    assert run("logs", "nobody") == (1, "", "Error: there is no function nobody\n")
     listed = run("executions", "list", "-f", "greet")[1]
     assert listed.split()[0] == made["execution_id"]
     shown = json.loads(run("executions", "show", made["execution_id"])[1])

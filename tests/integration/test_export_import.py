@@ -37,7 +37,7 @@ def test_a_tree_goes_to_another_service_and_comes_back_the_same(
     assert run("export", "all.tar.gz")[0] == 0
     code, out, talk = run("export", "again.tar.gz", "--json")
     assert (code, json.loads(out)["functions"]) == (0, 3)
-    assert talk.startswith("3 functions of 4 collections, ")
+    assert talk.startswith("functions: 3, collections: 4, bytes: ")
     archive = tmp_path / "all.tar.gz"
     assert archive.read_bytes() == (tmp_path / "again.tar.gz").read_bytes()
     assert archive.stat().st_mode & 0o777 == 0o600
