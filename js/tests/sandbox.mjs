@@ -1,15 +1,12 @@
 // A host for tests: starts the real loader and bootstrap and speaks frames over a socket.
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { platform } from '../testing/platform.mjs';
 
-const core = fileURLToPath(new URL('../../lowcode_faas_core/sandbox/', import.meta.url));
-const bootstrap = readFileSync(join(core, 'bootstrap.cjs'));
-// The one source of the loader is the Python constant.
-const loader = /^LOADER: Final = """([\s\S]*?)"""$/m.exec(readFileSync(join(core, 'loader.py'), 'utf8'))[1];
+const { loader, bootstrap } = platform();
 
 const HEADER = 21;
 
