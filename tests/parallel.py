@@ -22,8 +22,14 @@ ALONE = (
     "tests/integration/test_overload.py",
     "tests/unit/test_arrival.py",
 )
-#: Folders whose tests share, beyond a file's, what is dear to make: images and wheels.
-TOGETHER = ("tests/docker/", "tests/shipping/")
+#: What shares, beyond a file's tests, what is dear to make: images, wheels, a clone and its .venv.
+TOGETHER = (
+    "tests/docker/",
+    "tests/integration/test_make_run.py",
+    "tests/newcomer/",
+    "tests/plugins/test_made_plugins.py",
+    "tests/shipping/",
+)
 #: What takes minutes, longest first: begun last, it would be waited for by everybody else.
 EARLY = (
     *TOGETHER,
