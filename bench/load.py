@@ -88,7 +88,8 @@ def _wrk(target: Target, connections: int) -> Iterator[subprocess.Popen[str]]:
     server = target.server
     process = subprocess.Popen(
         [
-            *(*WITH_ME, "wrk", "-t1", f"-c{connections}", "-d1h", "-s", SCRIPT),
+            *(*WITH_ME, "wrk", "-t1", f"-c{connections}", "-d1h", "--timeout", "60s"),
+            *("-s", SCRIPT),
             f"http://127.0.0.1:{server.port}/",
         ],
         env={
