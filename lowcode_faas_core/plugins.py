@@ -50,6 +50,8 @@ __all__ = [
     "PluginRegistry",
     "Role",
     "Selection",
+    "describe",
+    "roles_of",
 ]
 
 HOOKS: tuple[str, ...] = tuple(
@@ -81,6 +83,19 @@ EXECUTIONS = Role("execution store", {"lowcode_faas_execution_store": ExecutionS
 FETCHER = Role("source fetcher", {"lowcode_faas_source_fetcher": SourceFetcher})
 #: Takes part through hooks that every selected plugin is asked for; has no factory.
 FURTHER = Role("further plugin", {})
+
+
+def roles_of(module: Any) -> list[str]:
+    """Return the titles of what a plugin that was imported could be selected for."""
+    # These are about what it is selected for, whatever that is.
+    own = {"lowcode_faas_settings", "lowcode_faas_examination"}
+    has = {hook for hook in HOOKS if hasattr(module, hook)} - own
+    found = []
+    for role in (STORAGE, RUNNER, SINK, EXECUTIONS, FETCHER, METRICS):
+        if has & role.factories.keys():
+            found.append(role.title)
+            has -= role.factories.keys()
+    return [*found, FURTHER.title] if has else found
 
 
 @dataclass(frozen=True)

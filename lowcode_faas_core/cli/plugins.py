@@ -8,10 +8,11 @@ from typing import Any
 
 import click
 
-from lowcode_faas_core.catalogue import Catalogue
+from lowcode_faas_core.catalogue import Candidate, Catalogue
 from lowcode_faas_core.cli.starting import refusing
 from lowcode_faas_core.configuration import BackendSettings, ServerSettings
 from lowcode_faas_core.errors import PluginError, StartError
+from lowcode_faas_core.plugins import describe, roles_of
 from lowcode_faas_core.settings import read_settings
 from lowcode_faas_core.startup import ProcessRole, selections
 
@@ -20,12 +21,13 @@ __all__ = ["plugins"]
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option("--roles", is_flag=True, help="Import each, and say what it could be selected for.")
 @refusing
-def plugins(as_json: bool) -> None:
-    """List installed plugins and what each is selected for; imports none of them."""
+def plugins(as_json: bool, roles: bool) -> None:
+    """List installed plugins and what each is selected for; without --roles imports none of them."""
     catalogue = Catalogue.installed()
     server, backends = read_settings(dict(os.environ), ServerSettings, BackendSettings)
-    roles: dict[str, list[str]] = {}
+    selected: dict[str, list[str]] = {}
     problems: list[str] = []
     for role in ProcessRole:
         for selection in selections(role, server, backends):
@@ -37,14 +39,15 @@ def plugins(as_json: bool) -> None:
                 except PluginError as error:
                     problems.append(error.detail)
                 else:
-                    roles.setdefault(identity, []).append(selection.role.title)
+                    selected.setdefault(identity, []).append(selection.role.title)
     rows: list[dict[str, Any]] = [
         {
             "name": each.name,
             "distribution": each.distribution,
             "version": each.version,
-            "selected": each.identity in roles,
-            "roles": list(dict.fromkeys(roles.get(each.identity, ()))),
+            "selected": each.identity in selected,
+            "roles": list(dict.fromkeys(selected.get(each.identity, ()))),
+            **(_offer(each) if roles else {}),
         }
         for each in catalogue.candidates
     ]
@@ -53,9 +56,20 @@ def plugins(as_json: bool) -> None:
     else:
         for row in rows:
             mark = "*" if row["selected"] else " "
-            titles = ", ".join(row["roles"])
-            click.echo(
-                f"{mark} {row['name']:18} {row['distribution']} {row['version']}  {titles}".rstrip()
-            )
+            line = f"{mark} {row['name']:18} {row['distribution']} {row['version']}"
+            if row["roles"]:
+                line += f"  {', '.join(row['roles'])}"
+            if roles:
+                offer = ", ".join(row["can_be"]) or row.get("error", "nothing")
+                line += f"  (can be: {offer})"
+            click.echo(line)
     if problems:
         raise StartError("\n".join(dict.fromkeys(problems)))
+
+
+def _offer(candidate: Candidate) -> dict[str, Any]:
+    try:
+        return {"can_be": roles_of(candidate.load())}
+    except (Exception, SystemExit) as error:
+        # One that is broken keeps nobody from seeing the others.
+        return {"can_be": [], "error": describe(error)}

@@ -98,6 +98,21 @@ def test_the_command_plugins_prints_one_document(install: Install) -> None:
     assert (rows["files"]["selected"], rows["files"]["roles"]) == (False, [])
 
 
+def test_the_command_plugins_says_what_each_could_be(install: Install) -> None:
+    install("broken-plugin", "raise RuntimeError('imported')", "broken")
+    done = run("plugins", "--roles", "--json", RUNNER="process")
+    assert done.returncode == 0, done.stderr
+    rows = {row["name"]: row for row in json.loads(done.stdout)["plugins"]}
+    assert rows["files"]["can_be"] == ["storage", "execution store"]
+    assert rows["prometheus"]["can_be"] == ["metrics plugin"]
+    assert rows["stdout"]["can_be"] == ["log sink"]
+    assert rows["broken"]["can_be"] == []
+    assert rows["broken"]["error"].startswith("RuntimeError: imported")
+    lines = run("plugins", "--roles", RUNNER="process").stdout.splitlines()
+    (line,) = [each for each in lines if each.startswith("* process ")]
+    assert line.endswith("  runner  (can be: runner)")
+
+
 def test_the_command_plugins_says_what_is_missing() -> None:
     done = run("plugins", STORAGE="files", RUNNER="nothing-like-it")
     assert done.returncode == 2
