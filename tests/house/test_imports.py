@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -120,3 +121,19 @@ def test_plugins_know_the_core_by_its_public_modules_only(root: Path) -> None:
         if group_of(module) in private
     ]
     assert not wrong, "\n".join(wrong)
+
+
+def test_plugins_by_others_use_what_is_promised(root: Path) -> None:
+    page = (root / "docs" / "writing-a-plugin.md").read_text()
+    (sentence,) = re.findall(r"of `lowcode_faas_core`, plugins use (.*?)\. ", page, re.DOTALL)
+    promised = tuple(f"{PACKAGE}.{name}" for name in re.findall(r"`(\S+?)`", sentence))
+    assert len(promised) > 10
+    files = [
+        *(root / PACKAGE / "plugin_templates").rglob("*.py"),
+        *(root / "examples" / "plugins").rglob("*.py"),
+        *(root / "tests" / "plugins" / "frozen").glob("*.py"),
+    ]
+    found = {module for path in files for module in imported(path)}
+    assert found
+    wrong = {each for each in found if not f"{each}.".startswith(tuple(f"{p}." for p in promised))}
+    assert not wrong
