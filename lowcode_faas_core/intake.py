@@ -225,7 +225,7 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
         The way over the main loop, which this leaves out, costs more than a short handler.
         """
-        if not conn.invokes or conn.reading:
+        if not conn.invokes or conn.reading or conn.function == _FOLLOWERS:
             return super().handle(conn)
         until = time.monotonic() + TURN_S
         conn.sock.setblocking(True)
