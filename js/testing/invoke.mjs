@@ -12,7 +12,12 @@ const SUFFIXES = { '.mjs': '.mjs', '.js': '.mjs', '.mts': '.mts', '.ts': '.mts' 
 /** Milliseconds until a child Node that does not start is given up. */
 const START_MS = 30_000;
 
+const [MAJOR, MINOR] = process.versions.node.split('.').map(Number);
+
 export async function invoke(file, input = {}, options = {}) {
+  if (MAJOR < 22 || (MAJOR === 22 && MINOR < 18)) {
+    throw new Error(`Node 22.18 or later is needed, as for the service; this is ${process.versions.node}`);
+  }
   const path = file instanceof URL || String(file).startsWith('file:') ? fileURLToPath(file) : String(file);
   const suffix = SUFFIXES[extname(path)];
   if (!suffix) throw new TypeError(`${path}: a handler's file ends in ${Object.keys(SUFFIXES).join(', ')}`);

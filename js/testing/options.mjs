@@ -1,6 +1,6 @@
 // What the service would refuse before anything runs is refused here with the same reasons.
 
-const DEFAULTS = {
+export const DEFAULTS = {
   env: {},
   timeoutMs: 120_000,
   memoryMb: 256,
@@ -12,16 +12,18 @@ const DEFAULTS = {
   runId: undefined,
   traceparent: null,
 };
-const MAX_TIMEOUT_MS = 900_000;
-const MAX_INPUT_BYTES = 6 << 20;
+export const MAX_TIMEOUT_MS = 900_000;
+export const MAX_INPUT_BYTES = 6 << 20;
+/** MiB of a sandbox, at least and at most. */
+export const MEMORY_MB = [32, 2048];
 const NAME = /^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/;
 const ENV_KEY = /^[A-Za-z_][A-Za-z0-9_]*$/;
 /** Variables that run code before the handler does; the platform's own begin with its prefix. */
-const RESERVED = new Set([
+export const RESERVED = new Set([
   'NODE_OPTIONS', 'NODE_PATH', 'NODE_EXTRA_CA_CERTS', 'NODE_REPL_EXTERNAL_MODULE', 'NODE_V8_COVERAGE',
   'LD_PRELOAD', 'LD_LIBRARY_PATH', 'PATH', 'HOME',
 ]);
-const PREFIX = 'LOWCODE_FAAS_';
+export const PREFIX = 'LOWCODE_FAAS_';
 
 function integer(name, value, least, most) {
   if (!Number.isInteger(value) || value < least || value > most) {
@@ -53,7 +55,7 @@ export function checked(input, options, name) {
   // A file's name may be none that a function could have.
   const given = { ...DEFAULTS, functionName: NAME.test(name) ? name : 'handler', ...set };
   integer('timeoutMs', given.timeoutMs, 1, MAX_TIMEOUT_MS);
-  integer('memoryMb', given.memoryMb, 32, 2048);
+  integer('memoryMb', given.memoryMb, ...MEMORY_MB);
   integer('outputBytes', given.outputBytes, 1, 2 ** 31);
   integer('version', given.version, 1, 2 ** 53 - 1);
   if (!NAME.test(given.functionName)) throw new TypeError('functionName is no name of a function');
