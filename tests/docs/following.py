@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from tests.docs.pages import Block, Page
 from tests.docs.reader import Printed, Reader
 from tests.docs.test_pages import compare, run
 
-__all__ = ["blocks_until", "follow"]
+__all__ = ["blocks_until", "follow", "system_path"]
+
+#: Where a system has its commands, none of which is ours.
+SYSTEM = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def system_path(folder: Path) -> str:
+    """Return a PATH on which ``python3`` is the Python that these tests have, if not its packages."""
+    commands = folder / "commands"
+    commands.mkdir()
+    (commands / "python3").symlink_to(sys._base_executable)  # type: ignore[attr-defined]  # as venv does
+    return f"{commands}:{SYSTEM}"
 
 
 def blocks_until(page: Page, heading: str) -> list[Block]:

@@ -11,14 +11,12 @@ from pathlib import Path
 import pytest
 import urllib3
 
-from tests.docs.following import blocks_until, follow
+from tests.docs.following import blocks_until, follow, system_path
 from tests.docs.pages import Page
 from tests.docs.reader import Reader
 
-#: The first test builds the wheels, or the clone's virtual environment.
+#: Where no test before it did, it makes the clone's virtual environment.
 pytestmark = pytest.mark.timeout(900)
-
-SYSTEM = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def pip_of_this_user():
@@ -35,7 +33,7 @@ def pip_of_this_user():
 def reader(clone, tmp_path):
     """Return somebody who has just cloned."""
     shutil.rmtree(clone / "data", ignore_errors=True)  # of another test
-    reader = Reader(tmp_path, pip_of_this_user(), begins=clone, path=SYSTEM)
+    reader = Reader(tmp_path, pip_of_this_user(), begins=clone, path=system_path(tmp_path))
     yield reader
     reader.close()
 

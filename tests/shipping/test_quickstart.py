@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import os
-import sys
 
 import pytest
 
-from tests.docs.following import blocks_until, follow
+from tests.docs.following import blocks_until, follow, system_path
 from tests.docs.pages import Page
 from tests.docs.reader import Reader
 
 #: The first test builds the wheels.
 pytestmark = pytest.mark.timeout(900)
 
-#: Commands of the system, none of which is ours.
-SYSTEM = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 HERE = "tests/shipping/test_quickstart.py"
 
 
@@ -25,12 +22,9 @@ def reader(wheelhouse, tmp_path):
     folder = tmp_path / "empty"
     folder.mkdir()
     (folder / "dist").symlink_to(wheelhouse)
-    commands = tmp_path / "bin"
-    commands.mkdir()
-    (commands / "python3").symlink_to(sys._base_executable)
     # Everything is compiled when it is imported first; ahead of that it would take longer.
     variables = {"PIP_NO_COMPILE": "1", "PIP_CONFIG_FILE": os.devnull}
-    reader = Reader(tmp_path, variables, begins=folder, path=f"{commands}:{SYSTEM}")
+    reader = Reader(tmp_path, variables, begins=folder, path=system_path(tmp_path))
     yield reader
     reader.close()
 
