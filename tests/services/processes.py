@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -17,11 +18,17 @@ __all__ = ["WITH_ME", "Server", "children", "free_port"]
 WITH_ME = ["setpriv", "--pdeathsig", "KILL"]
 
 
+#: Below those that Linux gives to outgoing connections: none of these takes one before its server.
+PORTS = range(20_000, 32_000)
+
+
 def free_port() -> int:
     """Return a TCP port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    for port in random.sample(PORTS, 100):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError(f"nobody can listen on any of 100 ports of {PORTS}")
 
 
 def children(pid: int) -> list[int]:
