@@ -1,14 +1,16 @@
 """Answers a request whose head is, byte for byte, one that came before on the same connection.
 
-Clients that keep a connection send the same head again and again. gunicorn has parsed and judged it
-once; what is equal to the last byte means the same, so its WSGI environment is used again with
-another body, and the answer goes out in one piece. Nothing is parsed here: whatever differs is
-gunicorn's. gunicorn's master has this module, too: it imports nothing of ours.
+Clients that keep a connection send the same head again and again, but for the length of the body.
+gunicorn has parsed and judged it once; what is equal to the last byte means the same, so its WSGI
+environment is used again with another body, and the answer goes out in one piece. Nothing else is
+parsed here: whatever differs is gunicorn's. Its master has this module, too: it imports nothing of
+ours.
 """
 
 from __future__ import annotations
 
 import io
+import re
 import time
 from collections.abc import Iterable
 from email.utils import formatdate
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Heads"]
 
-#: Heads of one connection that are remembered: bodies of several lengths take turns, say.
+#: Heads of one connection that are remembered: several functions take turns, say.
 MOST_HEADS: Final = 4
 #: Bytes of the longest of them.
 HEAD_BYTES: Final = 2048
@@ -32,33 +34,33 @@ _END = b"\r\n\r\n"
 _NEVER: Final = frozenset(("TRANSFER-ENCODING", "EXPECT", "UPGRADE", "TRAILER", "TE"))
 
 
+_length = re.compile(rb"\r\ncontent-length: (0|[1-9][0-9]{0,8})\r\n", re.I).search
+
+
 class Heads:
     """The heads of one connection, each with the environment gunicorn made of it."""
 
     def __init__(self) -> None:
-        self._known: dict[bytes, tuple[int, dict[str, Any]]] = {}
+        #: By the head without the digits of its body's length.
+        self._known: dict[bytes, dict[str, Any]] = {}
         self._last = b""
         self._dated = 0, ""
 
     def recall(self, seen: bytes) -> tuple[dict[str, Any], bytes] | None:
-        """Return environment and body of a request that is all there, with nothing behind it."""
-        end = seen.find(_END) + len(_END)
-        known = self._known.get(seen[:end])
-        if known is None or len(seen) != end + known[0]:
+        """Return an environment and the body of a request that is all there, and nothing behind it."""
+        head, digits, body = _taken_apart(seen)
+        known = self._known.get(head)
+        if known is None or len(body) != int(digits):
             return None
-        return known[1], seen[end:]
+        return {**known, "CONTENT_LENGTH": digits.decode()}, body
 
     def note(self, seen: bytes, req: Any, conn: Any, cfg: Any) -> None:
         """Remember a head that came twice in a row, as gunicorn understood it the second time."""
-        end = seen.find(_END) + len(_END)
-        head = seen[:end]
+        head, digits, body = _taken_apart(seen)
         if head != self._last:
             self._last = head if len(head) <= HEAD_BYTES else b""
             return
-        if head in self._known or not _is_plain(req):
-            return
-        length = next((int(value) for name, value in req.headers if name == "CONTENT-LENGTH"), 0)
-        if len(seen) != end + length:
+        if not digits or head in self._known or not _is_plain(req) or len(body) != int(digits):
             return
         _, environ = wsgi.create(req, conn.sock, conn.client, conn.server, cfg)
         environ["wsgi.multithread"] = True
@@ -66,14 +68,13 @@ class Heads:
         del environ["wsgi.early_hints"]
         if len(self._known) >= MOST_HEADS:
             del self._known[next(iter(self._known))]
-        self._known[head] = (length, environ)
+        self._known[head] = environ
 
-    def answer(self, application: WSGIApplication, known: dict[str, Any], body: bytes) -> bytes:
+    def answer(self, application: WSGIApplication, environ: dict[str, Any], body: bytes) -> bytes:
         """Return the whole answer to a request; the connection goes on after it.
 
         :raises ValueError: a header that would not be one.
         """
-        environ = known.copy()
         environ["wsgi.input"] = io.BytesIO(body)
         begun: list[tuple[str, list[tuple[str, str]]]] = []
 
@@ -113,12 +114,22 @@ class Heads:
         return self._dated[1]
 
 
+def _taken_apart(seen: bytes) -> tuple[bytes, bytes, bytes]:
+    """Return the head without the digits of its length, these, and the body; no digits: none fits."""
+    end = seen.find(_END) + len(_END)
+    found = _length(seen, 0, end)
+    if found is None:
+        return b"", b"", b""
+    start, stop = found.span(1)
+    return seen[:start] + seen[stop:end], found[1], seen[end:]
+
+
 def _is_plain(req: Any) -> bool:
     names = [name for name, _ in req.headers]
     return (
         req.version == (1, 1)
         and not req.should_close()
         and _NEVER.isdisjoint(names)
-        and names.count("CONTENT-LENGTH") <= 1
+        and names.count("CONTENT-LENGTH") == 1
         and names.count("HOST") == 1
     )

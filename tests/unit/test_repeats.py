@@ -92,14 +92,21 @@ def test_what_was_read_ahead_is_answered_before_what_is_in_the_socket(kept: Kept
         HEAD + b"12",
         HEAD + b"1" + HEAD,
         HEAD.replace(b"localhost", b"elsewhere") + b"1",
-        HEAD.replace(b"Length: 1", b"Length: 2") + b"12",
+        HEAD.replace(b"Length: 1", b"Length: 01") + b"1",
+        HEAD.replace(b"Length: 1", b"Length: 1 ") + b"1",
+        HEAD.replace(b"Length: 1", b"Length:1") + b"1",
+        HEAD.replace(b"Length: 1", b"Length: 2") + b"1",
+        HEAD.replace(b"Length: 1", b"Length: 1\r\nContent-Length: 1") + b"1",
+        HEAD.replace(b"Length: 1", b"Length: 1\r\nTransfer-Encoding: chunked") + b"1",
         b"",
     ],
 )
 def test_only_the_same_head_with_a_body_as_long_is_recalled(kept: Kept, seen: bytes) -> None:
     for each in (b"1", b"2"):
         kept.sent(each)
-    assert kept.conn.heads.recall(HEAD + b"9") is not None
+    found = kept.conn.heads.recall(HEAD.replace(b"Length: 1", b"Length: 3") + b"999")
+    assert found is not None
+    assert (found[0]["CONTENT_LENGTH"], found[1]) == ("3", b"999")
     assert kept.conn.heads.recall(seen) is None
 
 
