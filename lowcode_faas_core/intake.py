@@ -291,6 +291,13 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             return False
         if conn.heads.recall(seen) is None:
             found = arrival(seen)
+            if found.missing and found.length is not None and found.length <= NEXT_BYTES:
+                # Many clients send head and body one by one.
+                try:
+                    seen = conn.sock.recv(found.length, socket.MSG_PEEK | socket.MSG_WAITALL)
+                except OSError:
+                    return False
+                found = arrival(seen)
             whole = found.whole and not found.missing and not found.malformed
             if not seen or not whole or _function(seen) != conn.function:
                 return False

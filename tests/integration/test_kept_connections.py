@@ -64,6 +64,22 @@ def test_equal_heads_with_other_bodies_get_their_own_answers(kept: Any) -> None:
             assert (status, json.loads(body)["output"]["data"]["n"]) == (200, number)
 
 
+def test_head_and_body_sent_one_by_one_are_one_request(kept: Any) -> None:
+    with connect(kept) as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        stream = client.makefile("rb")
+        for number in range(1, 40):
+            head, _, body = invoke_request("hello", {"n": 10 ** (number % 15)}).partition(
+                b"\r\n\r\n"
+            )
+            client.sendall(head + b"\r\n\r\n")
+            if number % 3 == 0:
+                time.sleep(0.06)
+            client.sendall(body)
+            status, told = answer(stream)
+            assert (status, json.loads(told)["output"]["data"]["n"]) == (200, 10 ** (number % 15))
+
+
 def test_heads_that_change_take_turns(kept: Any) -> None:
     heads = ["", "X-Request-Id: chosen-by-me\r\n", "Accept: */*\r\n"]
     with connect(kept) as client:
