@@ -82,9 +82,7 @@ def test_case(case, nasty_service):
 
 
 def invoke(service, case, expected):
-    timeout_ms = expected.get("timeout_ms", TIMEOUT_MS)
-    if service.exchange == "files":
-        timeout_ms = max(timeout_ms, COLD_MS)
+    timeout_ms = max(expected.get("timeout_ms", TIMEOUT_MS), COLD_MS)
     more = {"env": expected["env"]} if "env" in expected else {}
     status, result = service.invoke(case, expected.get("input"), timeout_ms, **more)
     shown = str(result)[:2000]
