@@ -116,13 +116,13 @@ def until(what, condition, seconds=30.0):
 class Service:
     """A whole service in front of an engine, spoken to by HTTP."""
 
-    def __init__(self, folder, environ):
+    def __init__(self, folder, environ, role="dispatcher"):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         self.output = folder / f"output-{port}.txt"
         own = {
-            "LISTEN": f"127.0.0.1:{port}",
+            "WORKER_LISTEN" if role == "worker" else "LISTEN": f"127.0.0.1:{port}",
             "DATA_DIR": str(folder / "data"),
             "RUNNER": "docker",
             "WORKERS": "1",
@@ -131,7 +131,7 @@ class Service:
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("LOWCODE_FAAS_")}
         with self.output.open("w") as file:
             self.process = subprocess.Popen(
-                [str(COMMAND), "dispatcher"],
+                [str(COMMAND), role],
                 cwd=folder,
                 env={
                     **inherited,
@@ -188,14 +188,14 @@ class Service:
 def _serving(instance, image, folder):
     started = []
 
-    def run(wait=True, **environ):
+    def run(wait=True, role="dispatcher", **environ):
         given = {
             "NODE_DOCKER_IMAGE": image,
             "DOCKER_INSTANCE": instance,
             "DOCKER_NETWORK": "none",
             **environ,
         }
-        service = Service(folder, given)
+        service = Service(folder, given, role)
         started.append(service)
         if wait:
             until("the service is ready", service.ready, 90)

@@ -36,8 +36,16 @@ def test_a_function_is_deployed_and_invoked(serve, poll, exchange):
         poll("it was logged", lambda words=words: words in service.text())
 
 
-def test_a_follower_sees_lines_soon_after_they_are_printed(serve):
-    service = serve(WORKERS="2", FUNCTION_LOGS_SINK="none")
+@pytest.mark.parametrize("exchange", ["stream", "files"])
+@pytest.mark.parametrize("remote", [False, True])
+def test_a_follower_sees_lines_soon_after_they_are_printed(serve, exchange, remote):
+    given = {"WORKERS": "2", "FUNCTION_LOGS_SINK": "none", "DOCKER_EXCHANGE": exchange}
+    if remote:
+        secret = {"WORKER_TOKEN": "secret"}
+        worker = serve(role="worker", **given, **secret)
+        service = serve(WORKERS="2", WORKER_URL=worker.url, **secret)
+    else:
+        service = serve(**given)
     service.deploy("nap", NAP)
     service.invoke("nap")
     body = {"input": {"ms": 3000, "lines": 30}, "execution_id": "followed-here"}
