@@ -20,6 +20,8 @@ from tests.docs.pages import HOW, ROOT, Block, Misread, Page, pages, slug
 ILLUSTRATIONS = 10
 #: Inline code that begins with one of these names a file of the repository.
 FOLDERS = "bench conf docs examples js lowcode_faas_core plugins requirements scripts tests".split()
+#: The beginning of a moment that a run wrote.
+YEAR = re.compile(r"\b20[0-9]{2}-(?:…|[01][0-9])")
 SHELLS = ("sh", "bash", "console")
 
 
@@ -51,6 +53,8 @@ def complaints(page: Page) -> list[str]:
             if above is None or above.language not in (*SHELLS, "python"):
                 found.append(f"{block.where}: an output, and no block above that prints")
             above = None
+        if block.marker == "output" and (year := YEAR.search(block.text)):
+            found.append(f"{block.where}: {year[0]} holds this year only; write 20…")
         if test := options.get("in"):
             path = ROOT / test
             if not path.is_file() or Path(page.name).name not in path.read_text():
