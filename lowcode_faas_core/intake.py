@@ -29,7 +29,7 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from lowcode_faas_core.arrival import PEEK_BYTES, Arrival, BoundedReader, arrival
 from lowcode_faas_core.ids import new_id
-from lowcode_faas_core.repeats import Heads
+from lowcode_faas_core.repeats import Heads, Recalled
 from lowcode_faas_core.turns import FOLLOW, invocation_threads, may_have
 
 __all__ = ["IntakeWorker"]
@@ -229,7 +229,7 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             return super().handle(conn)
         until = time.monotonic() + TURN_S
         conn.sock.setblocking(True)
-        goes_on = self.answer(conn)
+        goes_on = self.answer(conn, conn.heads.recall(conn.seen))
         patience = 0
         while goes_on is True and not (self.held and time.monotonic() > until):
             # Threads that wait for a client are missing elsewhere, above all when there are few.
@@ -238,28 +238,27 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             if wanted != patience:
                 patience = wanted
                 _bound_reads(conn.sock, 0, 1000 * patience)
-            if not self.alive or not self.next_arrives(conn):
+            arrived, recalled = self.next_arrives(conn)
+            if not arrived:
                 break
-            goes_on = self.answer(conn)
+            goes_on = self.answer(conn, recalled)
         if patience and goes_on is True:
             _bound_reads(conn.sock, BODY_STALL_S, 0)
         return goes_on
 
-    def answer(self, conn: _Conn) -> Any:
+    def answer(self, conn: _Conn, recalled: Recalled | None) -> Any:
         """Answer an invocation; quickly where gunicorn knows its head from before."""
-        known = None
         # What gunicorn has read ahead is another request than the one that was looked at.
-        if conn.seen and self.alive and self.cfg.keepalive and not _read_ahead(conn):
-            known = conn.heads.recall(conn.seen)
+        quickly = self.alive and self.cfg.keepalive and not _read_ahead(conn)
         try:
-            if known is None:
+            if recalled is None or not quickly:
                 # gunicorn writes head and body one by one: each would wake the client.
                 _cork(conn.sock, 1)
                 goes_on = super().handle(conn)
                 _cork(conn.sock, 0)
                 return goes_on
             conn.sock.recv(len(conn.seen))
-            conn.sock.sendall(conn.heads.answer(self.wsgi, *known))
+            conn.sock.sendall(conn.heads.answer(self.wsgi, *recalled))
         except OSError as error:
             self.log.debug("the client of an invocation is gone: %s", error)
             return False
@@ -277,33 +276,31 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             conn.heads.note(conn.seen, req, conn, self.cfg)
         return goes_on
 
-    def next_arrives(self, conn: _Conn) -> bool:
+    def next_arrives(self, conn: _Conn) -> tuple[bool, Recalled | None]:
         """Tell whether the connection's next request comes in time, whole, and is for this thread.
 
         Only another invocation of the same function is: who is served in which order is the main
-        loop's to decide.
+        loop's to decide. With it goes what its head recalls.
         """
-        if _read_ahead(conn):
-            return False
+        if not self.alive or _read_ahead(conn):
+            return False, None
         try:
             seen = conn.sock.recv(NEXT_BYTES, socket.MSG_PEEK)
-        except OSError:
-            return False
-        if conn.heads.recall(seen) is None:
-            found = arrival(seen)
-            if found.missing and found.length is not None and found.length <= NEXT_BYTES:
-                # Many clients send head and body one by one.
-                try:
-                    seen = conn.sock.recv(found.length, socket.MSG_PEEK | socket.MSG_WAITALL)
-                except OSError:
-                    return False
+            recalled = conn.heads.recall(seen)
+            if recalled is None:
                 found = arrival(seen)
-            whole = found.whole and not found.missing and not found.malformed
-            if not seen or not whole or _function(seen) != conn.function:
-                return False
+                if found.missing and found.length is not None and found.length <= NEXT_BYTES:
+                    # Many clients send head and body one by one.
+                    seen = conn.sock.recv(found.length, socket.MSG_PEEK | socket.MSG_WAITALL)
+                    found, recalled = arrival(seen), conn.heads.recall(seen)
+                whole = found.whole and not found.missing and not found.malformed
+                if not seen or not whole or _function(seen) != conn.function:
+                    return False, None
+        except OSError:
+            return False, None
         conn.reader.expect_nothing()
         conn.seen = seen
-        return True
+        return True, recalled
 
     def finish_invocation(self, conn: _Conn, future: Any) -> None:
         """Give the thread that came free to the function with fewest, the longest waiting first."""

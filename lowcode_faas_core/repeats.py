@@ -23,7 +23,10 @@ from gunicorn.util import hop_headers
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
-__all__ = ["Heads"]
+__all__ = ["Heads", "Recalled"]
+
+#: An environment of its own, and the body: what an application is called with.
+Recalled = tuple[dict[str, Any], bytes]
 
 #: Heads of one connection that are remembered: several functions take turns, say.
 MOST_HEADS: Final = 4
@@ -32,8 +35,6 @@ HEAD_BYTES: Final = 2048
 _END = b"\r\n\r\n"
 #: With these, a request is more than its head and its body.
 _NEVER: Final = frozenset(("TRANSFER-ENCODING", "EXPECT", "UPGRADE", "TRAILER", "TE"))
-
-
 _length = re.compile(rb"\r\ncontent-length: (0|[1-9][0-9]{0,8})\r\n", re.I).search
 
 
@@ -46,7 +47,7 @@ class Heads:
         self._last = b""
         self._dated = 0, ""
 
-    def recall(self, seen: bytes) -> tuple[dict[str, Any], bytes] | None:
+    def recall(self, seen: bytes) -> Recalled | None:
         """Return an environment and the body of a request that is all there, and nothing behind it."""
         head, digits, body = _taken_apart(seen)
         known = self._known.get(head)

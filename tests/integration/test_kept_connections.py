@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.test_intake import HELLO, SLEEP, answer, connect, invoke_request
+from tests.integration.test_intake import HELLO, answer, connect, invoke_request
 
 #: What differs between two answers to the same request.
 VARYING = re.compile(
@@ -25,7 +25,6 @@ VARYING = re.compile(
 def kept(serve: Callable[..., Any]) -> Any:
     service = serve(WORKERS="1", THREADS="6")
     service.deploy("hello", HELLO)
-    service.deploy("sleep", SLEEP)
     return service
 
 

@@ -48,7 +48,8 @@ class Kept:
         return self.answered()
 
     def answered(self) -> bytes:
-        assert self.worker.answer(self.conn) is True
+        recalled = self.conn.heads.recall(self.conn.seen)
+        assert self.worker.answer(self.conn, recalled) is True
         return self.client.recv(4096).partition(b"\r\n\r\n")[2]
 
     def close(self) -> None:
@@ -127,7 +128,7 @@ def test_a_request_that_is_more_than_head_and_body_is_never_recalled(
     for _ in range(3):
         kept.client.sendall(head + b"1")
         kept.conn.seen = head + b"1"
-        kept.worker.answer(kept.conn)
+        kept.worker.answer(kept.conn, kept.conn.heads.recall(kept.conn.seen))
         kept.conn.seen = head + b"1"
         assert kept.conn.heads.recall(head + b"1") is None
         if header.startswith(b"Connection"):
