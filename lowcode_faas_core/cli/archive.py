@@ -116,7 +116,14 @@ def import_tree(
     click.echo(f"{summary}{'; nothing was written' if dry_run else ''}", err=True)
     if as_json:
         documents = [change.document() for change in changes]
-        show_json({"into": target, "changes": documents, "same": same, "written": not dry_run})
+        show_json(
+            {
+                "into": target,
+                "changes": documents,
+                "same": same,
+                "written": bool(changes) and not dry_run,
+            }
+        )
 
 
 def _load(file: str) -> Tree:

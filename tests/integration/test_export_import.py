@@ -70,6 +70,8 @@ def test_a_tree_goes_to_another_service_and_comes_back_the_same(
     # And a second import finds nothing to do
     code, out, talk = run_there("import", "all.tar.gz", "--yes")
     assert (code, out, talk) == (0, "", "0 new, 0 changed, 7 as they should be\n")
+    told = json.loads(run_there("import", "all.tar.gz", "--yes", "--json")[1])
+    assert (told["changes"], told["same"], told["written"]) == ([], 7, False)
     assert run_there("show", "plain", "--json")[1].count('"version": 1') == 1
 
 
@@ -108,6 +110,7 @@ def test_a_part_goes_under_another_collection_and_only_differences_are_written(
     )
     shown = json.loads(run(*import_again, "--yes", "--json")[1])
     assert [each["action"] for each in shown["changes"]] == ["change"] * 3
+    assert shown["written"] is True
     assert run("list", "-c", "staging/one/eu")[1].split()[0::4] == ["echo", "more", "same"]
     versions = json.loads(run("versions", "same", "-c", "staging/one/eu", "--json")[1])
     assert [each["version"] for each in versions] == [3, 2, 1]
