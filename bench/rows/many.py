@@ -27,7 +27,7 @@ _MANY = Expectation(
 )
 _MEMORY = Expectation(f"largest PSS of all sandboxes / a budget of {BUDGET_MB} MiB", 1.0)
 EXPECTED: Final = (_MANY, _MEMORY)
-#: Connections. A gunicorn worker has places for 14 invocations, and all may be at one of them: more
+#: Connections. All may be at one gunicorn worker, which has 22 places for invocations: more than that
 #: would be refused where each takes as long as a start.
 CALLERS: Final = 8
 #: Between two looks at the memory, in seconds.
