@@ -29,15 +29,21 @@ class Keeper:
         self._woken = threading.Event()
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
+        #: ``time.monotonic`` of its next look.
+        self._next_look = 0.0
 
     def start(self) -> None:
         """Begin."""
         self._thread = threading.Thread(target=self._keep, name="pool-keeper", daemon=True)
         self._thread.start()
 
-    def wake(self) -> None:
-        """Have it look now."""
-        self._woken.set()
+    def wake(self, after_s: float = 0.0) -> None:
+        """Have it look now, or so many seconds later."""
+        look = time.monotonic() + after_s
+        # Unlocked: of two at once, the later may be taken for the earlier, which is at most that late.
+        if look < self._next_look:
+            self._next_look = look
+            self._woken.set()
 
     def stop(self) -> None:
         """Have it end after what it is doing."""
@@ -52,6 +58,7 @@ class Keeper:
     def _keep(self) -> None:
         next_reap = time.monotonic()
         while not self._stopped.is_set():
+            self._next_look = time.monotonic() + SWEEP_S
             try:
                 self._tend()
             except Exception as error:  # the stock is a convenience: whoever starts next sees it
@@ -60,8 +67,9 @@ class Keeper:
             if time.monotonic() >= next_reap:
                 self._remove_leftovers()
                 next_reap = time.monotonic() + REAP_S
-            self._woken.wait(SWEEP_S)
-            self._woken.clear()
+            while (left := self._next_look - time.monotonic()) > 0 and not self._stopped.is_set():
+                self._woken.wait(left)
+                self._woken.clear()
 
     def _remove_leftovers(self) -> None:
         try:

@@ -29,6 +29,9 @@ __all__ = ["Pool"]
 CLOSE_S: Final = 5.0
 #: Longest start of a sandbox for the stock, in nanoseconds.
 STOCK_START_NS: Final = 30_000_000_000
+#: How long after a sandbox was taken from the stock the next is started, in seconds: a start is the
+#: work of a core for as long as many a first run, which would wait for it.
+REFILL_AFTER_S: Final = 0.02
 
 
 class Pool:
@@ -178,7 +181,7 @@ class Pool:
         if lease.instance is None:
             return self._start(want, lease, deadline_ns, queue_ns)
         if lease.kind is StartKind.PREWARMED:
-            self._keeper.wake()
+            self._keeper.wake(REFILL_AFTER_S)
         return lease._replace(queue_ns=queue_ns)
 
     def _wait(self, waiter: Waiter, deadline_ns: int) -> Lease:
