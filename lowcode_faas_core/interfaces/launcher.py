@@ -57,6 +57,9 @@ class Sandbox(ABC):
     name: str
     #: True when raw output of user code arrives on the channel's own stream (Docker).
     mixed: bool = False
+    #: So long after the end of its stream its own end may still be unconfirmed, in seconds; then it
+    #: is taken for one that closed its stream and lives on, and killed.
+    confirmed_within_s: float = 0.25
     #: Digest of the image it was made of, where there is one.
     image: str | None = None
 

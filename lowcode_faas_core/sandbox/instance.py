@@ -270,8 +270,7 @@ class Instance:
         # last words are taken first: a confirmed end closes the pipes, and the next sandbox of
         # another thread may have their numbers by then.
         self._channel.drain_to_end(time.monotonic_ns() + 100_000_000)
-        # An engine tells of an end later than a kernel does.
-        end = self.sandbox.ended(2.0 if self.sandbox.mixed else 0.25)
+        end = self.sandbox.ended(self.sandbox.confirmed_within_s)
         if end is None:
             self.sandbox.kill()
             end = self._confirmed(invocation, phase)

@@ -86,12 +86,13 @@ def deadline():
 
 
 @pytest.fixture
-def launchers(instance, image_of):
+def launchers(instance, image_of, tmp_path):
     """Build launchers; they are closed after the test."""
     built = []
 
     def build(*, environ=os.environ, source=None, **settings):
         given = {"image": image_of(), "instance": instance, "network": "none", **settings}
+        environ = {"LOWCODE_FAAS_DATA_DIR": str(tmp_path), **environ}
         launcher = DockerLauncher(DockerSettings(**given), environ, source=source)
         built.append(launcher)
         return launcher

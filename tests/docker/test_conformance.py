@@ -13,6 +13,12 @@ class TestNode24(LauncherContract):
         return launchers()
 
 
+class TestByTheEngineAlone(LauncherContract):
+    @pytest.fixture
+    def launcher(self, launchers):
+        return launchers(direct=False)
+
+
 class TestNode22OnItsOwnNetwork(LauncherContract):
     @pytest.fixture
     def launcher(self, launchers, image_of):

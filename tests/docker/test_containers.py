@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -43,10 +44,14 @@ def running(service, name, poll, timeout_ms=30_000, ms=30_000):
 
 
 @pytest.mark.fault(67, 68, 76, 77)
-@pytest.mark.parametrize("exchange", ["stream", "files"])
+@pytest.mark.parametrize("exchange", ["direct", "stream", "files"])
 def test_inspect_shows_every_hardening_and_no_env(serve, engine, instance, poll, exchange):
     # Given a function whose env has a secret, while it runs
-    service = serve(DOCKER_EXCHANGE=exchange, STOCK="0")
+    service = serve(
+        DOCKER_EXCHANGE="files" if exchange == "files" else "stream",
+        DOCKER_DIRECT=str(exchange == "direct"),
+        STOCK="0",
+    )
     service.deploy("wait", WAIT, env={"SECRET": "very-secret-indeed"})
     answers, thread = running(service, "wait", poll, ms=2000)
     # When its container is inspected
@@ -74,9 +79,13 @@ def test_inspect_shows_every_hardening_and_no_env(serve, engine, instance, poll,
     assert host["NetworkMode"] == "none"
     assert host["IpcMode"] == "none"
     assert not any((host["Binds"], host["PortBindings"], config.get("ExposedPorts")))
-    if exchange == "stream":
+    if exchange != "files":
         assert host["LogConfig"]["Type"] == "none"
-        assert (shown["Mounts"], config["StdinOnce"]) == ([], False)
+        assert config["StdinOnce"] is False
+        mounts = [(m["Type"], m["Destination"], m["RW"]) for m in shown["Mounts"]]
+        assert mounts == ([("bind", "/lowcode-faas", False)] if exchange == "direct" else [])
+        # What was mounted is nothing by now.
+        assert not any(Path(m["Source"]).exists() for m in shown["Mounts"])
     else:
         assert host["LogConfig"]["Config"] == {"max-size": str(8 << 20), "max-file": "2"}
         assert [m["Destination"] for m in shown["Mounts"]] == ["/lowcode-faas"]

@@ -119,6 +119,18 @@ def test_an_engine_that_hangs(private, service, poll):
     assert "Traceback" not in service.text()
 
 
+@pytest.mark.fault(91)
+def test_warm_calls_go_on_while_the_engine_hangs(private, service, poll):
+    os.kill(private.pid, signal.SIGSTOP)
+    try:
+        for _ in range(20):
+            assert service.invoke("nap", timeout_ms=3000)[1]["status"] == "succeeded"
+    finally:
+        os.kill(private.pid, signal.SIGCONT)
+    poll("it is ready", service.ready)
+    poll("nothing has leaked", lambda: nothing_leaked(service))
+
+
 @pytest.mark.fault(92)
 def test_an_image_that_is_absent_and_cannot_be_pulled(private, serve, poll):
     # Given an image that no registry within reach has

@@ -1,7 +1,7 @@
-"""The table of hostile handlers on Docker, in both exchanges: the verdicts of its rows hold here, too.
+"""The table of hostile handlers on Docker, by every exchange: the verdicts of its rows hold here, too.
 
-What differs is in ``nasty.toml``: a table ``stream.<case>`` or ``files.<case>`` replaces keys of the
-row, ``docker.<case>`` those of both.
+``direct`` is past the engine, ``attach`` by its stream. What differs is in ``nasty.toml``: a table
+named like the way replaces keys of the row, ``docker.<case>`` those of all three.
 """
 
 from __future__ import annotations
@@ -22,20 +22,41 @@ TIMEOUT_MS = 20_000
 COLD_MS = 4_000
 GRACE_MS = 2_500
 VERDICT = {"either", "code", "phase", "message", "output"}
+#: Where the channel is: it is descriptor 3 in the cases, and in a container whichever was free.
+CHANNEL = """
+import { readdirSync as all, readlinkSync as target } from 'node:fs';
+const isSocket = (fd) => { try { return target(`/proc/self/fd/${fd}`).startsWith('socket:'); } catch {} };
+const CHANNEL = Number(all('/proc/self/fd').find(isSocket));
+"""
+WAYS = {
+    "direct": {"DOCKER_EXCHANGE": "stream"},
+    "attach": {"DOCKER_EXCHANGE": "stream", "DOCKER_DIRECT": "false"},
+    "files": {"DOCKER_EXCHANGE": "files"},
+}
 HONEST = "export const handler = ({ n }) => ({ ok: true, data: { n, env: { ...process.env } } });"
 
 
-@pytest.fixture(scope="module", params=["stream", "files"])
+@pytest.fixture(scope="module", params=list(WAYS))
 def nasty_service(request, module_serve):
-    service = module_serve(DOCKER_EXCHANGE=request.param, CANARY_OF_THE_SERVICE="canary")
-    service.exchange = request.param
+    service = module_serve(**WAYS[request.param], CANARY_OF_THE_SERVICE="canary")
+    service.way = request.param
     service.deploy("honest", HONEST)
     return service
 
 
-def row_of(case, exchange):
+def source_of(case, way):
+    source = CASES[case].read_text()
+    if way != "direct":
+        return source
+    shown, count = re.subn(
+        r"(\b(?:writeSync|readSync|read|closeSync)\(|fd: )3\b", r"\1CHANNEL", source
+    )
+    return CHANNEL + shown if count else source
+
+
+def row_of(case, way):
     row = dict(EXPECTED[case])
-    for table in ("docker", exchange):
+    for table in ("docker", way):
         ours = OURS.get(table, {}).get(case, {})
         row.update(ours)
         for key in ours.get("unset", ()):
@@ -44,7 +65,7 @@ def row_of(case, exchange):
 
 
 def test_every_difference_is_of_a_case():
-    assert set(OURS) <= {"docker", "stream", "files"}
+    assert set(OURS) <= {"docker", *WAYS}
     assert all(set(cases) <= set(EXPECTED) for cases in OURS.values())
 
 
@@ -56,11 +77,11 @@ def test_every_difference_is_of_a_case():
     ],
 )
 def test_case(case, nasty_service):
-    service, row = nasty_service, row_of(case, nasty_service.exchange)
+    service, row = nasty_service, row_of(case, nasty_service.way)
     path = CASES[case]
     deploy = {
         "name": case,
-        "source_code": path.read_text(),
+        "source_code": source_of(case, service.way),
         "language": "typescript" if path.suffix == ".mts" else "javascript",
         **{key: row[key] for key in ("limits", "reuse") if key in row},
     }
@@ -74,7 +95,7 @@ def test_case(case, nasty_service):
     for run in row.get("runs", [{}]):
         kept = {k: v for k, v in row.items() if "status" not in run or k not in VERDICT}
         invoke(service, case, {**kept, **run})
-    if service.exchange == "files" and not row.get("alongside"):
+    if service.way == "files" and not row.get("alongside"):
         return  # the next run shares nothing with this one, not even a pool
     status, answer = service.invoke("honest", {"n": 7})
     assert status == 200, answer

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from lowcode_faas_core.model import SandboxLimits
+from lowcode_faas_docker_runner.meeting import MEETING_POINT
 from lowcode_faas_docker_runner.settings import DockerSettings
 
 __all__ = ["FOLDER", "OPEN_FILES", "WORKSPACE", "container", "node_flags"]
@@ -46,13 +47,14 @@ def container(
     labels: Mapping[str, str],
     network: str,
     kept_log_bytes: int = 0,
+    meeting: str = "",
 ) -> dict[str, Any]:
     """Return the configuration of one container, as the Engine's API takes it.
 
     No variable of the user is in it, for ``docker inspect`` would show it: env travels with the
     code. ``kept_log_bytes`` is for the files exchange: it adds the workspace, and the engine keeps
     a log whose first and last so many bytes are there to be read; without it nothing of the
-    streams is written to the engine's disk.
+    streams is written to the engine's disk. ``meeting`` is a folder of this host to be mounted.
     """
     memory = limits.memory_mb << 20
     tmp = limits.tmp_mb << 20
@@ -86,6 +88,11 @@ def container(
         "RestartPolicy": {"Name": "no"},
         "LogConfig": {"Type": "none"},
     }
+    if meeting:
+        # In this form the engine makes no folder of that name where there is none.
+        host["Mounts"] = [
+            {"Type": "bind", "Source": meeting, "Target": MEETING_POINT, "ReadOnly": True}
+        ]
     if settings.runtime:
         host["Runtime"] = settings.runtime
     config: dict[str, Any] = {

@@ -74,6 +74,7 @@ class DockerHost:
         deadline_ns: int,
         *,
         kept_log_bytes: int = 0,
+        meeting: str = "",
     ) -> str:
         """Create a container and return its id; waits for the image when that is being pulled.
 
@@ -87,6 +88,7 @@ class DockerHost:
             labels=self.identity.labels,
             network=network,
             kept_log_bytes=kept_log_bytes,
+            meeting=meeting,
         )
         try:
             return self._create(config, deadline_ns)

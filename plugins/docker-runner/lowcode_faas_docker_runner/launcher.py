@@ -1,38 +1,37 @@
-"""Starts Node sandboxes as hardened containers and speaks to them over one attach each."""
+"""Starts Node sandboxes as hardened containers, and finds out by which way to speak to them."""
 
 from __future__ import annotations
 
 import contextlib
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
-import msgspec
-
 from lowcode_faas_core.errors import RunnerUnavailable
-from lowcode_faas_core.interfaces.launcher import Isolation, Launcher, Stream
+from lowcode_faas_core.interfaces.launcher import Isolation, Launcher
 from lowcode_faas_core.interfaces.metrics import OperationReport
 from lowcode_faas_core.model import SandboxLimits
-from lowcode_faas_core.sandbox.channel import Channel, ChannelClosed, DeadlinePassed
 from lowcode_faas_core.sandbox.loader import bootstrap, loader_command
-from lowcode_faas_core.sandbox.protocol import TOKEN_BYTES, Frame, Kind, ProtocolError, greeting
+from lowcode_faas_core.sandbox.protocol import TOKEN_BYTES
 from lowcode_faas_docker_runner import arguments
+from lowcode_faas_docker_runner.arrival import Arrival
+from lowcode_faas_docker_runner.engine import Absent, Refused
 from lowcode_faas_docker_runner.host import DockerHost, NetworkGone, left
+from lowcode_faas_docker_runner.meeting import Meeting, Meetings, prelude
 from lowcode_faas_docker_runner.sandbox import DockerSandbox
 from lowcode_faas_docker_runner.settings import DockerSettings
 from lowcode_faas_docker_runner.stream import AttachStream
+from lowcode_faas_docker_runner.usage import Usage
 
 __all__ = ["DockerLauncher"]
 
-#: The oldest Node whose ``require`` takes ES modules and whose types are stripped by default.
-OLDEST_NODE: Final = (22, 18)
-_READY_BYTES: Final = 4096
-_SAID_BYTES: Final = 2000
+#: Tries before the last: for want of the network, and because nothing may be mounted.
+_ATTEMPTS: Final = 2
 
 
-class _Ready(msgspec.Struct):
-    node: str
+class _NotMounted(Exception):
+    """Raised when the engine would not have a container with a folder of ours in it."""
 
 
 class DockerLauncher(Launcher):
@@ -47,6 +46,7 @@ class DockerLauncher(Launcher):
     ) -> None:
         """Take what was given; ``source`` stands in for the core's bootstrap."""
         self.host = DockerHost(settings, environ)
+        self.meetings = Meetings(environ, wanted=settings.direct)
         self._source = source or bootstrap()
 
     def start(self, limits: SandboxLimits, deadline_ns: int) -> DockerSandbox:
@@ -54,11 +54,7 @@ class DockerLauncher(Launcher):
         host = self.host
         host.begin()
         try:
-            try:
-                sandbox = self._start(limits, deadline_ns)
-            except NetworkGone:
-                # The failed start has ended the attach as well: all anew.
-                sandbox = self._start(limits, deadline_ns)
+            sandbox = self._start_or_again(limits, deadline_ns)
         except RunnerUnavailable as error:
             # A deadline says more about the invocation than about the engine.
             if time.monotonic_ns() < deadline_ns:
@@ -86,16 +82,42 @@ class DockerLauncher(Launcher):
     def close(self) -> None:
         """Remove what is left and drop the connections."""
         self.host.close()
+        self.meetings.close()
+
+    def _start_or_again(self, limits: SandboxLimits, deadline_ns: int) -> DockerSandbox:
+        # A failed start has ended the attach as well: all anew.
+        for _ in range(_ATTEMPTS):
+            with contextlib.suppress(NetworkGone, _NotMounted):
+                return self._start(limits, deadline_ns)
+        return self._start(limits, deadline_ns)
 
     def _start(self, limits: SandboxLimits, deadline_ns: int) -> DockerSandbox:
         host = self.host
-        command = loader_command(arguments.node_flags(limits), input_fd=0, output_fd=1)
-        container = host.create(limits, command, deadline_ns)
-        with contextlib.ExitStack() as on_failure:
+        arrival = Arrival(host.settings.image, deadline_ns)
+        with contextlib.ExitStack() as on_failure, self._meeting() as meeting:
+            container = self._create(limits, deadline_ns, meeting)
             on_failure.callback(host.remove, container)
             stream = AttachStream(*host.engine.attach(container, left(deadline_ns)))
             on_failure.callback(stream.close)
-            host.start(container, deadline_ns)
+            with self._mounting(meeting):
+                host.start(container, deadline_ns)
+            # While Node starts: the answer is there before Node is.
+            info = host.engine.inspect(container, left(deadline_ns))
+            if info is None:
+                raise RunnerUnavailable("the container was removed while it started")
+            usage = Usage()
+            on_failure.callback(usage.close)
+            if info["State"].get("Pid"):
+                usage.find(container, int(info["State"]["Pid"]))
+            line = None
+            if meeting is not None:
+                line = arrival.line(meeting, stream)
+                # Before anything of the user's is in the container.
+                meeting.over()
+            if line is not None:
+                on_failure.callback(line.close)
+            elif meeting is not None:
+                self.meetings.give_up("what is mounted into a container cannot be opened there")
             sandbox = DockerSandbox(
                 host.engine,
                 host.ends,
@@ -103,51 +125,41 @@ class DockerLauncher(Launcher):
                 name=f"container {container[:12]}",
                 token=secrets.token_bytes(TOKEN_BYTES),
                 stream=stream,
+                line=line,
+                usage=usage,
                 on_end=lambda: host.remove(container),
             )
-            on_failure.callback(sandbox.usage.close)
-            self._identify(sandbox, deadline_ns)
-            self._await_ready(sandbox, deadline_ns)
+            sandbox.image = host.images.digest(info["Image"])
+            arrival.ready(sandbox, self._source)
             on_failure.pop_all()
         return sandbox
 
-    def _identify(self, sandbox: DockerSandbox, deadline_ns: int) -> None:
-        # While Node starts: the answer is there before Node is.
-        info = self.host.engine.inspect(sandbox.container, left(deadline_ns))
-        if info is None:
-            raise RunnerUnavailable("the container was removed while it started")
-        sandbox.image = self.host.images.digest(info["Image"])
-        if info["State"].get("Pid"):
-            sandbox.usage.find(sandbox.container, int(info["State"]["Pid"]))
-
-    def _await_ready(self, sandbox: DockerSandbox, deadline_ns: int) -> None:
-        said = bytearray()
-
-        def keep(_stream: Stream, data: bytes) -> None:
-            said.extend(data[: _SAID_BYTES - len(said)])
-
-        channel = Channel(sandbox, _READY_BYTES, lambda _frame: None, keep)
+    @contextlib.contextmanager
+    def _meeting(self) -> Iterator[Meeting | None]:
+        meeting = self.meetings.arrange()
         try:
-            frame = channel.exchange(greeting(sandbox.token, self._source), deadline_ns)
-            version = _version(frame)
-        except DeadlinePassed:
-            left(deadline_ns)
-            raise RunnerUnavailable("the deadline passed while a sandbox was starting") from None
-        except (ChannelClosed, ProtocolError, msgspec.DecodeError, OSError) as error:
-            words = said.decode("utf-8", "replace").strip()
-            raise RunnerUnavailable(
-                f"a sandbox did not get ready: {words or error}; the image is "
-                f"{self.host.settings.image}"
-            ) from error
-        if tuple(map(int, version.split(".")[:2])) < OLDEST_NODE:
-            raise RunnerUnavailable(
-                f"the image {self.host.settings.image} has Node {version}, which is too old; "
-                f"name one with at least {'.'.join(map(str, OLDEST_NODE))} in "
-                "LOWCODE_FAAS_NODE_DOCKER_IMAGE"
-            )
+            yield meeting
+        finally:
+            if meeting is not None:
+                meeting.over()
 
+    def _create(self, limits: SandboxLimits, deadline_ns: int, meeting: Meeting | None) -> str:
+        command = loader_command(arguments.node_flags(limits), input_fd=0, output_fd=1)
+        if meeting is None:
+            return self.host.create(limits, command, deadline_ns)
+        folder = str(meeting.folder)
+        with self._mounting(meeting):
+            return self.host.create(limits, prelude(command), deadline_ns, meeting=folder)
 
-def _version(frame: Frame) -> str:
-    if frame.kind != Kind.READY:
-        raise ProtocolError("its first frame is not ready")
-    return msgspec.json.decode(frame.payload, type=_Ready).node
+    @contextlib.contextmanager
+    def _mounting(self, meeting: Meeting | None) -> Iterator[None]:
+        """Tell from what the engine refuses whether that is our folder."""
+        try:
+            yield
+        except (Absent, NetworkGone):
+            raise
+        except Refused as error:
+            if meeting is None or "mount" not in error.detail.lower():
+                raise
+            self.meetings.give_up(error.detail)
+            raise _NotMounted from error

@@ -55,6 +55,14 @@ class DockerSettings:
         "How code, input and output travel: stream (frames over attach) or files (one container "
         "an invocation, for engines behind a proxy that forbids attach).",
     )
+    direct: bool = setting(
+        "DOCKER_DIRECT",
+        boolean,
+        "true",
+        "Speak to containers over a Unix socket where the engine is on this machine and mounts "
+        "folders of this service: a warm call costs the engine nothing then. false: mount nothing, "
+        "and speak by the engine's attach alone.",
+    )
     image: str = setting(
         "NODE_DOCKER_IMAGE",
         _image,

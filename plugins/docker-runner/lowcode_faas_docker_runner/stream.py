@@ -11,12 +11,12 @@ from collections.abc import Callable
 from typing import Final
 
 from lowcode_faas_core.interfaces.launcher import Stream
+from lowcode_faas_docker_runner.line import set_timeouts
 
 __all__ = ["AttachStream"]
 
 _HEAD: Final = struct.Struct(">BxxxL")
 _HEAD_BYTES: Final = 8
-_TIMEVAL: Final = struct.Struct("@ll")
 _STDERR: Final = 2
 #: Seen without reading: the other side has closed, whatever is still unread before that.
 _OVER: Final = select.POLLRDHUP | select.POLLHUP | select.POLLERR | select.POLLNVAL
@@ -45,15 +45,10 @@ class AttachStream:
 
     def timeout(self, seconds: float) -> None:
         """Let reads and writes wait at most this long; 0 is not at all."""
-        if seconds <= 0 or self._encrypted:
+        if self._encrypted:
             self._connection.settimeout(max(0.0, seconds))
-            return
-        # All zeros would mean for ever.
-        micros = max(1, int(seconds * 1_000_000))
-        value = _TIMEVAL.pack(*divmod(micros, 1_000_000))
-        self._connection.setblocking(True)
-        self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
-        self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, value)
+        else:
+            set_timeouts(self._connection, seconds)
 
     def read(self, size: int) -> tuple[Stream, bytes]:
         """Return bytes of one stream: stdout is the channel; ``b""`` is the end.

@@ -19,6 +19,7 @@ from lowcode_faas_docker_runner import (
 from lowcode_faas_docker_runner.arguments import container
 from lowcode_faas_docker_runner.ending import end_of
 from lowcode_faas_docker_runner.ends import Ends
+from lowcode_faas_docker_runner.meeting import Meetings
 from lowcode_faas_docker_runner.settings import DockerSettings
 from lowcode_faas_docker_runner.stream import AttachStream
 from lowcode_faas_docker_runner.usage import Usage
@@ -244,3 +245,47 @@ def test_the_exchange_decides_what_is_built_and_nothing_is_opened():
     stream.close()
     files.close()
     assert lowcode_faas_settings() == (DockerSettings,)
+
+
+def test_folders_of_the_dead_are_removed_and_those_of_the_living_kept(tmp_path):
+    environ = {"LOWCODE_FAAS_DATA_DIR": str(tmp_path)}
+    lives, died = Meetings(environ, wanted=True), Meetings(environ, wanted=True)
+    theirs = lives.arrange()
+    died.arrange()
+    os.close(died._held)  # as the kernel does for whoever is killed
+    ours = Meetings(environ, wanted=True).arrange()
+    assert {each.name for each in (tmp_path / "meetings").iterdir()} == {
+        theirs.folder.parent.name,
+        ours.folder.parent.name,
+    }
+    assert sorted(each.name for each in theirs.folder.iterdir()) == ["channel", "stderr", "stdout"]
+
+
+def test_a_folder_that_cannot_be_made_is_no_reason_not_to_start(tmp_path):
+    (tmp_path / "file").touch()
+    meetings = Meetings({"LOWCODE_FAAS_DATA_DIR": str(tmp_path / "file")}, wanted=True)
+    assert meetings.arrange() is None
+    assert not meetings.possible
+
+
+@pytest.mark.parametrize(
+    ("address", "wanted", "possible"),
+    [
+        ("", True, True),
+        ("unix:///run/user/1000/docker.sock", True, True),
+        ("tcp://engine:2376", True, False),
+        ("", False, False),
+    ],
+)
+def test_only_an_engine_of_this_machine_is_asked_to_mount(tmp_path, address, wanted, possible):
+    environ = {"DOCKER_HOST": address, "LOWCODE_FAAS_DATA_DIR": str(tmp_path)}
+    assert Meetings(environ, wanted=wanted).possible is possible
+
+
+def test_a_name_longer_than_a_socket_may_have_is_no_hindrance(tmp_path):
+    meeting = Meetings(
+        {"LOWCODE_FAAS_DATA_DIR": str(tmp_path / ("x" * 200))}, wanted=True
+    ).arrange()
+    assert meeting is not None
+    meeting.over()
+    assert not meeting.folder.exists()
