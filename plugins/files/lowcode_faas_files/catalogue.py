@@ -70,6 +70,8 @@ class Known:
 
     meta: Meta
     view: View
+    #: The bytes of the current version, where this look has read them.
+    source: bytes | None = None
 
 
 class Catalogue:
@@ -138,8 +140,9 @@ class Catalogue:
         if not view.exists:
             self._views.pop(ref, None)
             raise FunctionNotFound(f"there is no function {ref}")
+        source = _taken(view)
         remember(self._views, ref, view)
-        return _known(ref, view)
+        return _known(ref, view, source)
 
     @contextmanager
     def locked(self, ref: FunctionRef, operation: str) -> Iterator[tuple[Folder, View]]:
@@ -301,12 +304,21 @@ def _make_root(path: str) -> Folder:
     return folder
 
 
-def _known(ref: FunctionRef, view: View) -> Known:
+def _taken(view: View) -> bytes | None:
+    """Take what the look has read, so that the view can be kept without it."""
+    if view.working is None:
+        return None
+    data, view.working.data = view.working.data, None
+    is_current = view.meta is not None and view.meta.current.sha256 == view.working.sha256
+    return data if is_current else None
+
+
+def _known(ref: FunctionRef, view: View, source: bytes | None) -> Known:
     working = view.working
     if view.meta is not None:
         if working is not None and working.fault is not None:
             log.debug("%s: %s; the last good version runs on", working.shown, working.fault)
-        return Known(view.meta, view)
+        return Known(view.meta, view, source)
     if working is not None and working.fault is not None:
         raise SourceCorrupt(f"{working.shown} cannot be a source: {working.fault}")
     if working is not None and working.refused is not None:

@@ -84,6 +84,8 @@ class Working:
     fault: str | None
     #: What is wrong with its syntax.
     refused: str | None = None
+    #: Its bytes as they were just read, until whoever had it looked at takes them.
+    data: bytes | None = None
 
     def read(self, home: Home, limit: int) -> bytes | None:
         """Return its bytes if it still is in the state that was looked at."""
@@ -334,7 +336,7 @@ class Reader:
     def _examine(
         self, folder: Folder, path: str, language: Language, key: Key, legacy: bool
     ) -> Working | None:
-        fault, digest = None, ""
+        fault, digest, data = None, "", None
         try:
             data, status = folder.read(path.rpartition("/")[2], self.source_bytes)
             key = key_of(status)
@@ -349,7 +351,7 @@ class Reader:
             fault = "it is not UTF-8"
         except Unreadable as error:
             fault = str(error)
-        return Working(path, self.shown(path), legacy, language, key, digest, fault)
+        return Working(path, self.shown(path), legacy, language, key, digest, fault, data=data)
 
     @staticmethod
     def _pending(functions: Folder, name: str, meta: Meta) -> tuple[bool, bool]:

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,6 +49,10 @@ from lowcode_faas_files.writer import Writer
 
 __all__ = ["FilesStorage"]
 
+#: Sources kept between the look that has read them and the run it was for, and their longest, in bytes.
+MAX_JUST_READ = 16
+MAX_JUST_READ_BYTES = 64 << 10
+
 
 @dataclass(slots=True)
 class _Resolved:
@@ -86,6 +91,7 @@ class FilesStorage(Storage):
         self._deploys = Deploys(self._catalogue, self._history)
         self._step = step
         self._resolved: dict[FunctionRef, _Resolved] = {}
+        self._just_read: deque[tuple[str, bytes]] = deque(maxlen=MAX_JUST_READ)
 
     def resolve(self, ref: FunctionRef, version: int | None = None) -> Resolution:
         resolved = self._resolved.get(ref)
@@ -121,7 +127,10 @@ class FilesStorage(Storage):
             watched += level.watched
             settled = settled and level.settled
         levels.append(EnvLevel("function", str(ref), known.view.env))
-        resolution = Resolution(known.meta.current.deployment(ref, current=True), tuple(levels))
+        current, source = known.meta.current, known.source
+        if source is not None and len(source) <= MAX_JUST_READ_BYTES:
+            self._just_read.append((current.deployment_id, source))
+        resolution = Resolution(current.deployment(ref, current=True), tuple(levels))
         resolved = _Resolved(tuple(dict.fromkeys(watched)), settled, resolution)
         old = self._resolved.get(ref)
         if old is not None and old.resolution == resolution:
@@ -148,6 +157,11 @@ class FilesStorage(Storage):
         raise VersionNotFound(f"{ref} keeps no deployment {deployment_id}")
 
     def source(self, deployment: Deployment) -> bytes:
+        for entry in tuple(self._just_read):
+            if entry[0] == deployment.deployment_id:
+                with suppress(ValueError):
+                    self._just_read.remove(entry)
+                return entry[1]
         ref = deployment.ref
         row = Row(
             version=deployment.version,
