@@ -10,13 +10,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from gunicorn.glogging import Logger
 
 from lowcode_faas_core.configuration import ServerSettings
-from lowcode_faas_core.intake import IntakeWorker
+from lowcode_faas_core.lane_worker import LaneWorker
+from lowcode_faas_core.lanes import lane
 from lowcode_faas_core.shared_counts import OFFERED, SharedCounts
 from lowcode_faas_core.shared_map import SharedRow
 from lowcode_faas_core.successors import Successors
@@ -47,7 +49,7 @@ def graceful_timeout_s(server: ServerSettings) -> int:
     return math.ceil(server.drain_notice_s + server.drain_timeout_s + CLOSING_S)
 
 
-class FaasWorker(IntakeWorker):
+class FaasWorker(LaneWorker):
     """A gthread worker that drains on SIGTERM, and whose end is prompt: one quit is enough.
 
     While it drains it goes on accepting, so that a client with no balancer before us is told that
@@ -204,4 +206,8 @@ class FaasWorker(IntakeWorker):
         if self.quitting:
             return
         self.quitting = True
-        super().handle_quit(sig, frame)
+        # A lane would take the exit for its own: it is the main loop's.
+        if lane() is None:
+            super().handle_quit(sig, frame)
+        else:
+            self.lanes.soon(partial(super().handle_quit, sig, frame))

@@ -6,8 +6,8 @@ it (``MSG_PEEK``) and gives a thread only to a request whose head, and small bod
 
 A longer body is read by a thread, in a bounded time, and no more than a part of the threads does so.
 
-It also keeps a few threads for everything that is no invocation, and lets short bursts of
-invocations wait a moment for a thread instead of being turned away.
+It also keeps a few places for everything that is no invocation, and lets short bursts of
+invocations wait a moment for a place instead of being turned away.
 """
 
 from __future__ import annotations
@@ -29,10 +29,9 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from lowcode_faas_core.arrival import PEEK_BYTES, Arrival, BoundedReader, arrival
 from lowcode_faas_core.ids import new_id
-from lowcode_faas_core.repeats import Heads, Recalled
 from lowcode_faas_core.turns import FOLLOW, invocation_threads, may_have
 
-__all__ = ["IntakeWorker"]
+__all__ = ["ARRIVAL_S", "Connection", "IntakeWorker", "function_of"]
 
 #: Time for a request's head, and the part of its body that is waited for, to arrive, in seconds.
 ARRIVAL_S: Final = 10.0
@@ -45,15 +44,6 @@ BODY_S: Final = 75.0
 #: Longest an invocation waits for one of its threads, in seconds; the application then answers 429.
 HOLD_S: Final = 0.25
 
-#: Milliseconds that a thread waits for the next invocation on a connection after it has answered
-#: one: where threads are plenty, and where they are not.
-STAY_MS: Final = 50
-SHORT_STAY_MS: Final = 2
-#: Seconds after which it leaves a connection that goes on invoking to others that wait for a thread.
-TURN_S: Final = 0.01
-#: Bytes it looks at for the next one; what is longer goes by way of the main loop.
-NEXT_BYTES: Final = 16 << 10
-
 _invocation = re.compile(
     rb"(?:POST ([^ ?]{0,4096})/(?:invoke|replay|v1/run)(?:\?[^ ]*)?|GET %b) HTTP/1"
     % FOLLOW.encode()
@@ -63,7 +53,7 @@ _FOLLOWERS = b"(followers)"
 _deployment = re.compile(rb"\r\nx-lowcode-faas-deployment:[ \t]*([^\r\n]{1,255})", re.I).search
 
 
-class _Conn(TConn):  # type: ignore[misc]  # gunicorn has no types
+class Connection(TConn):  # type: ignore[misc]  # gunicorn has no types
     """A connection whose later bytes a thread reads in a bounded time."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -74,9 +64,8 @@ class _Conn(TConn):  # type: ignore[misc]  # gunicorn has no types
         #: Whether its request is an invocation, and of what: its path, or its deployment.
         self.invokes = False
         self.function = b""
-        #: What has arrived of that request, and the heads it may repeat.
+        #: That request, where all of it has arrived.
         self.seen = b""
-        self.heads = Heads()
         #: Bytes at which the kernel wakes the main loop.
         self.awaited = 1
 
@@ -89,15 +78,17 @@ class _Conn(TConn):  # type: ignore[misc]  # gunicorn has no types
 class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     """A gthread worker whose threads only ever see requests that have arrived."""
 
+    connection_class: type[Connection] = Connection
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         #: Connections whose request has not all arrived, the oldest first.
-        self.arriving: deque[_Conn] = deque()
+        self.arriving: deque[Connection] = deque()
         #: Invocations that wait for a thread, the oldest first.
-        self.held: deque[_Conn] = deque()
+        self.held: deque[Connection] = deque()
         #: Connections with a longer body that wait for one of the threads that read such, and how
         #: many of these are reading.
-        self.lining_up: deque[_Conn] = deque()
+        self.lining_up: deque[Connection] = deque()
         self.reading = 0
         self.invocation_threads = invocation_threads(self.cfg.threads)
         self.invocations = 0
@@ -111,20 +102,20 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         except (BlockingIOError, ConnectionAbortedError):
             return
         self.nr_conns += 1
-        conn = _Conn(self.cfg, client, address, listener.getsockname())
+        conn = self.connection_class(self.cfg, client, address, listener.getsockname())
         # A longer body is read by a thread: the kernel ends a wait that leads nowhere.
         _bound_reads(client, BODY_STALL_S, 0)
         self.watch(conn)
         self.look(conn)
 
-    def on_client_socket_readable(self, conn: _Conn, client: socket.socket) -> None:
+    def on_client_socket_readable(self, conn: Connection, client: socket.socket) -> None:
         """Look at the next request of a connection that was kept alive."""
         self.poller.unregister(client)
         self.keepalived_conns.remove(conn)
         self.watch(conn)
         self.look(conn)
 
-    def watch(self, conn: _Conn) -> None:
+    def watch(self, conn: Connection) -> None:
         """Begin to wait for the rest of a request."""
         conn.timeout = time.monotonic() + ARRIVAL_S
         conn.awaited = 1
@@ -133,7 +124,7 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             conn.sock, selectors.EVENT_READ, lambda _client, conn=conn: self.look(conn)
         )
 
-    def look(self, conn: _Conn) -> None:
+    def look(self, conn: Connection) -> None:
         """Hand the request to a thread if it is all there, else wait for more bytes of it."""
         try:
             seen = conn.sock.recv(PEEK_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
@@ -164,7 +155,7 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         if conn.awaited > 1:
             conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
         conn.data_ready = True
-        function = _function(seen)
+        function = function_of(seen)
         conn.invokes, conn.function = function is not None, function or b""
         conn.seen = seen if whole else b""
         if whole:
@@ -173,7 +164,7 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         else:
             self.expect(conn, found)
 
-    def expect(self, conn: _Conn, found: Arrival) -> None:
+    def expect(self, conn: Connection, found: Arrival) -> None:
         """Have a thread read a longer body: one of the few that may wait for their clients."""
         conn.reader.expect(
             found.length, BODY_S, partial(self.method_queue.defer, self.arrived, conn)
@@ -186,7 +177,7 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             conn.timeout = time.monotonic() + BODY_S
             self.lining_up.append(conn)
 
-    def arrived(self, conn: _Conn) -> None:
+    def arrived(self, conn: Connection) -> None:
         """Let the next longer body be read: this one is there, or its connection is done."""
         if not conn.reading:
             return
@@ -198,12 +189,12 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             following.reading = True
             self.begin(following)
 
-    def finish_request(self, conn: _Conn, future: Any) -> None:
+    def finish_request(self, conn: Connection, future: Any) -> None:
         """Go on with the connection, and with those that waited for it to be read."""
         self.arrived(conn)
         super().finish_request(conn, future)
 
-    def begin(self, conn: _Conn) -> None:
+    def begin(self, conn: Connection) -> None:
         """Give a request a thread, or have an invocation wait a moment for one."""
         if not conn.invokes:
             super().enqueue_req(conn)
@@ -213,102 +204,38 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             conn.timeout = time.monotonic() + HOLD_S
             self.held.append(conn)
 
-    def enqueue_invocation(self, conn: _Conn) -> None:
-        """Give an invocation a thread, and count it until it is done."""
-        self.invocations += 1
-        self.running[conn.function] += 1
+    def enqueue_invocation(self, conn: Connection) -> None:
+        """Give an invocation a thread."""
+        self.take_place(conn)
         future = self.tpool.submit(self.handle, conn)
         future.add_done_callback(partial(self.method_queue.defer, self.finish_invocation, conn))
 
-    def handle(self, conn: _Conn) -> Any:
-        """Answer a request; where the next invocation comes at once, that one by the same thread.
-
-        The way over the main loop, which this leaves out, costs more than a short handler.
-        """
-        if not conn.invokes or conn.reading or conn.function == _FOLLOWERS:
+    def handle(self, conn: Connection) -> Any:
+        """Answer a request; that of an invocation in one piece."""
+        if not conn.invokes:
             return super().handle(conn)
-        until = time.monotonic() + TURN_S
-        conn.sock.setblocking(True)
-        goes_on = self.answer(conn, conn.heads.recall(conn.seen))
-        patience = 0
-        while goes_on is True and not (self.held and time.monotonic() > until):
-            # Threads that wait for a client are missing elsewhere, above all when there are few.
-            plenty = 2 * self.invocations <= self.invocation_threads and not self.held
-            wanted = STAY_MS if plenty else SHORT_STAY_MS
-            if wanted != patience:
-                patience = wanted
-                _bound_reads(conn.sock, 0, 1000 * patience)
-            arrived, recalled = self.next_arrives(conn)
-            if not arrived:
-                break
-            goes_on = self.answer(conn, recalled)
-        if patience and goes_on is True:
-            _bound_reads(conn.sock, BODY_STALL_S, 0)
+        # gunicorn writes head and body one by one: each would wake the client.
+        _cork(conn.sock, 1)
+        goes_on = super().handle(conn)
+        _cork(conn.sock, 0)
         return goes_on
 
-    def answer(self, conn: _Conn, recalled: Recalled | None) -> Any:
-        """Answer an invocation; quickly where gunicorn knows its head from before."""
-        # What gunicorn has read ahead is another request than the one that was looked at.
-        quickly = self.alive and self.cfg.keepalive and not _read_ahead(conn)
-        try:
-            if recalled is None or not quickly:
-                # gunicorn writes head and body one by one: each would wake the client.
-                _cork(conn.sock, 1)
-                goes_on = super().handle(conn)
-                _cork(conn.sock, 0)
-                return goes_on
-            conn.sock.recv(len(conn.seen))
-            conn.sock.sendall(conn.heads.answer(self.wsgi, *recalled))
-        except OSError as error:
-            self.log.debug("the client of an invocation is gone: %s", error)
-            return False
-        except Exception:
-            self.log.exception("Error handling request")
-            return False
-        finally:
-            conn.seen = b""
-        return True
+    def finish_invocation(self, conn: Connection, future: Any) -> None:
+        """Go on with its connection, and with who waits for its place."""
+        self.leave_place(conn)
+        self.finish_request(conn, future)
 
-    def handle_request(self, req: Any, conn: _Conn) -> Any:
-        """Have gunicorn answer a request, and remember its head."""
-        goes_on = super().handle_request(req, conn)
-        if goes_on and conn.invokes and conn.seen:
-            conn.heads.note(conn.seen, req, conn, self.cfg)
-        return goes_on
+    def take_place(self, conn: Connection) -> None:
+        """Count an invocation until it leaves its place."""
+        self.invocations += 1
+        self.running[conn.function] += 1
 
-    def next_arrives(self, conn: _Conn) -> tuple[bool, Recalled | None]:
-        """Tell whether the connection's next request comes in time, whole, and is for this thread.
-
-        Only another invocation of the same function is: who is served in which order is the main
-        loop's to decide. With it goes what its head recalls.
-        """
-        if not self.alive or _read_ahead(conn):
-            return False, None
-        try:
-            seen = conn.sock.recv(NEXT_BYTES, socket.MSG_PEEK)
-            recalled = conn.heads.recall(seen)
-            if recalled is None:
-                found = arrival(seen)
-                if found.missing and found.length is not None and found.length <= NEXT_BYTES:
-                    # Many clients send head and body one by one.
-                    seen = conn.sock.recv(found.length, socket.MSG_PEEK | socket.MSG_WAITALL)
-                    found, recalled = arrival(seen), conn.heads.recall(seen)
-                whole = found.whole and not found.missing and not found.malformed
-                if not seen or not whole or _function(seen) != conn.function:
-                    return False, None
-        except OSError:
-            return False, None
-        conn.reader.expect_nothing()
-        conn.seen = seen
-        return True, recalled
-
-    def finish_invocation(self, conn: _Conn, future: Any) -> None:
-        """Give the thread that came free to the function with fewest, the longest waiting first."""
+    def leave_place(self, conn: Connection) -> None:
+        """Give the place of an invocation to the function with fewest, the longest waiting first."""
         self.invocations -= 1
         self.running[conn.function] -= 1
         if not self.running[conn.function]:
             del self.running[conn.function]
-        self.finish_request(conn, future)
         if self.held:
             poorest = min(self.held, key=lambda held: self.running[held.function])
             if self.has_place(poorest.function):
@@ -341,6 +268,10 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         if self.held:
             timeout = max(0.0, min(timeout, self.held[0].timeout - time.monotonic()))
         super().wait_for_and_dispatch_events(timeout)
+        self.end_holds()
+
+    def end_holds(self) -> None:
+        """Let go on who has waited long enough; the application turns them away."""
         while self.held and self.held[0].timeout <= time.monotonic():
             self.enqueue_invocation(self.held.popleft())
 
@@ -371,12 +302,12 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self.lining_up.clear()
         super().handle_quit(sig, frame)
 
-    def unwatch(self, conn: _Conn) -> None:
+    def unwatch(self, conn: Connection) -> None:
         """Stop waiting for it."""
         self.poller.unregister(conn.sock)
         self.arriving.remove(conn)
 
-    def turn_away(self, conn: _Conn, seen: bytes) -> None:
+    def turn_away(self, conn: Connection, seen: bytes) -> None:
         """Answer what can never become a request, and close its connection."""
         with contextlib.suppress(OSError):
             # Taken out first: closed with bytes unread, the kernel would send a reset instead.
@@ -384,12 +315,12 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             util.write_nonblock(conn.sock, _problem(400, "Bad Request"))
         self.drop(conn)
 
-    def drop(self, conn: _Conn) -> None:
+    def drop(self, conn: Connection) -> None:
         """Close a connection whose request never came."""
         self.unwatch(conn)
         self.close(conn)
 
-    def close(self, conn: _Conn) -> None:
+    def close(self, conn: Connection) -> None:
         """Close a connection that no thread has."""
         self.nr_conns -= 1
         util.close(conn.sock)
@@ -430,7 +361,7 @@ def _problem(status: int, reason: str) -> bytes:
     return head.encode("latin-1") + body
 
 
-def _function(seen: bytes) -> bytes | None:
+def function_of(seen: bytes) -> bytes | None:
     """Return what tells the function of an invocation from others; ``None``: it is none."""
     invocation = _invocation(seen)
     if invocation is None:
@@ -441,11 +372,6 @@ def _function(seen: bytes) -> bytes | None:
     if not function and (deployment := _deployment(seen)) is not None:
         function = deployment.group(1)
     return function
-
-
-def _read_ahead(conn: _Conn) -> bool:
-    """Tell whether gunicorn's parser holds bytes of the next request."""
-    return conn.parser is not None and conn.parser.unreader.buf.getbuffer().nbytes > 0
 
 
 def _cork(client: socket.socket, value: int) -> None:

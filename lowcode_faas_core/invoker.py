@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -20,19 +21,23 @@ from lowcode_faas_core.errors import (
     VersionNotKept,
 )
 from lowcode_faas_core.ids import moment, new_id
-from lowcode_faas_core.interfaces.runner import Runner
+from lowcode_faas_core.interfaces.runner import LogCallback, Runner
 from lowcode_faas_core.interfaces.storage import Storage
+from lowcode_faas_core.lanes import elsewhere, lane
 from lowcode_faas_core.limits import OperatorLimits
 from lowcode_faas_core.logs import LogRouter, RunLog
 from lowcode_faas_core.meter import Meter
 from lowcode_faas_core.model import (
+    Deployment,
     Execution,
+    FunctionRef,
     Invocation,
     InvokeRequest,
     Language,
     LogLine,
     LogSummary,
     Outcome,
+    Resolution,
     RunResult,
     SourceCheck,
     Status,
@@ -40,7 +45,7 @@ from lowcode_faas_core.model import (
     Usage,
 )
 from lowcode_faas_core.recording import Recorder, Run
-from lowcode_faas_core.sources import SourceCache
+from lowcode_faas_core.sources import DeploymentCache, SourceCache
 
 __all__ = ["CHECK_NS", "Invoker", "LocalInvoker", "resolve", "run_what_is_kept"]
 
@@ -99,7 +104,7 @@ class Invoker(ABC):
 def resolve(storage: Storage, limits: OperatorLimits, request: InvokeRequest) -> Invocation:
     """Return what a request means now: which deployment, which env, until when, under which ids."""
     accepted_ns = time.monotonic_ns()
-    resolution = storage.resolve(request.ref, request.version)
+    resolution = _resolution(storage, request.ref, request.version)
     deployment = resolution.deployment
     timeout_ms = limits.timeout_ms(request.timeout_ms, deployment.limits)
     execution_id = request.execution_id or new_id()
@@ -117,6 +122,13 @@ def resolve(storage: Storage, limits: OperatorLimits, request: InvokeRequest) ->
         chosen=request.execution_id is not None,
         replay_of=request.replay_of,
     )
+
+
+def _resolution(storage: Storage, ref: FunctionRef, version: int | None) -> Resolution:
+    if lane() is None:
+        return storage.resolve(ref, version)
+    known = storage.known(ref, version)
+    return elsewhere(lambda: storage.resolve(ref, version)) if known is None else known
 
 
 def run_what_is_kept(
@@ -170,6 +182,7 @@ class LocalInvoker(Invoker):
         self._logs = logs
         self._meter = meter or Meter()
         self._sources = SourceCache(storage, enabled=cache_sources)
+        self._deployments = DeploymentCache(storage, enabled=cache_sources)
         #: Executions in flight under an id their caller chose.
         self._chosen: dict[str, object] = {}
         self._draining = False
@@ -190,6 +203,10 @@ class LocalInvoker(Invoker):
         finally:
             del self._chosen[invocation.execution_id]
 
+    def deployment(self, deployment_id: str, ref: FunctionRef) -> Deployment:
+        """Return what a dispatcher has resolved; raises as ``Storage.deployment_by_id``."""
+        return self._deployments.find(deployment_id, ref)
+
     def run(self, invocation: Invocation) -> RunResult:
         """Run a resolved invocation: what the worker is sent."""
         return self._meter.invocation(invocation.deployment.ref, lambda: self._run(invocation))
@@ -209,9 +226,7 @@ class LocalInvoker(Invoker):
             run = self._open_run(invocation, started_ns)
             log = self._open_log(invocation, run)
             try:
-                execution = self._runner.run(
-                    invocation, lambda: self._sources.read(invocation.deployment), log or _discard
-                )
+                execution = self._execute(invocation, log or _discard)
             except BaseException as error:
                 if log is not None:
                     log.finish()
@@ -275,6 +290,13 @@ class LocalInvoker(Invoker):
             request.ref,
             lambda: run_what_is_kept(self._storage, self._limits, request, invocation, self._run),
         )
+
+    def _execute(self, invocation: Invocation, on_log: LogCallback) -> Execution:
+        runner = self._runner
+        source = partial(self._sources.read, invocation.deployment)
+        if getattr(runner, "on_lanes", False):
+            return runner.run(invocation, source, on_log)
+        return elsewhere(lambda: runner.run(invocation, source, on_log))
 
     def _open_run(self, invocation: Invocation, started_ns: int) -> Run | None:
         if self._recorder is None:

@@ -18,6 +18,7 @@ from lowcode_faas_core.configuration import ExecutionSettings
 from lowcode_faas_core.errors import FaasError, RequestError, StorageUnavailable
 from lowcode_faas_core.ids import moment
 from lowcode_faas_core.interfaces.executions import EVERY, ExecutionStore
+from lowcode_faas_core.lanes import elsewhere
 from lowcode_faas_core.model import Invocation, LogEvent, Outcome, RunResult
 from lowcode_faas_core.records import Record, RecordedLine, RecordStatus, line_of, record_of
 
@@ -153,7 +154,7 @@ class Recorder:
         run = Run(self, invocation, started_ns, emit)
         if invocation.chosen:
             try:
-                self._store.begin(self._record_of(run))
+                elsewhere(lambda: self._store.begin(self._record_of(run)))
                 run.written = True
             except StorageUnavailable as error:
                 # Unique among the runs in flight, then, which the invoker sees to.

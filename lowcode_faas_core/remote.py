@@ -30,6 +30,7 @@ from lowcode_faas_core.errors import (
 )
 from lowcode_faas_core.interfaces.storage import Storage
 from lowcode_faas_core.invoker import CHECK_NS, Invoker, resolve, run_what_is_kept
+from lowcode_faas_core.lanes import pause
 from lowcode_faas_core.limits import OperatorLimits
 from lowcode_faas_core.meter import Meter
 from lowcode_faas_core.model import Invocation, InvokeRequest, Language, RunResult, SourceCheck
@@ -46,17 +47,16 @@ from lowcode_faas_core.wire import (
     decode_problem,
     decode_result,
 )
-from lowcode_faas_core.worker_connections import (
-    Answer,
-    Late,
-    Lost,
-    NotSent,
-    WorkerConnections,
-)
+from lowcode_faas_core.worker_connections import NotSent, WorkerConnections
+from lowcode_faas_core.worker_link import Answer, Late, Lost
 
 __all__ = ["RemoteInvoker"]
 
 _log = logging.getLogger(__name__)
+
+#: Heads of requests that are kept, about 300 bytes each.
+MOST_HEADS: Final = 4096
+_encode = msgspec.json.Encoder().encode
 
 _NOT_EXECUTED: Final[dict[str, type[FaasError]]] = {
     cls.code: cls
@@ -94,6 +94,8 @@ class RemoteInvoker(Invoker):
             **({"Authorization": f"Bearer {token}"} if token else {}),
         }
         self._worker = WorkerConnections(url, admission.permits + 2)
+        #: Heads of requests by deployment.
+        self._heads: dict[str, bytes] = {}
         self._chosen: dict[str, object] = {}
         self._draining = False
         self._closed = False
@@ -200,7 +202,7 @@ class RemoteInvoker(Invoker):
                     pause_ns = int(PAUSE_S[attempt] * 1e9)
                     if time.monotonic_ns() + pause_ns >= invocation.deadline_ns:
                         raise
-                    time.sleep(PAUSE_S[attempt])
+                    pause(PAUSE_S[attempt])
             raise AssertionError  # the last attempt returns or raises
         finally:
             self._admission.leave(seat)
@@ -229,15 +231,11 @@ class RemoteInvoker(Invoker):
             chosen=invocation.chosen,
             replay_of=invocation.replay_of,
         )
-        headers = {**self._headers, DEPLOYMENT_HEADER: deployment.deployment_id}
-        if attempt:
-            headers[ATTEMPT_HEADER] = str(attempt + 1)
         deadline = invocation.deadline_ns / 1e9 + GRACE_S
         may_have_run = f"execution {invocation.execution_id} may have run"
         try:
-            answer = self._worker.request(
-                "POST", "/v1/run", headers, msgspec.json.encode(body), deadline
-            )
+            head = self._head(deployment.deployment_id, attempt)
+            answer = self._worker.send(head, _encode(body), deadline)
         except NotSent as error:
             _log.warning("no connection to the worker at %s: %s", self._url, error)
             raise RunnerUnavailable("no worker can be reached") from error
@@ -248,6 +246,19 @@ class RemoteInvoker(Invoker):
                 raise WorkerLost(f"this dispatcher was shut down; {may_have_run}") from error
             raise WorkerLost(f"the worker was lost; {may_have_run}") from error
         return self._read(invocation, answer)
+
+    def _head(self, deployment_id: str, attempt: int) -> bytes:
+        if not attempt and (known := self._heads.get(deployment_id)) is not None:
+            return known
+        headers = {**self._headers, DEPLOYMENT_HEADER: deployment_id}
+        if attempt:
+            headers[ATTEMPT_HEADER] = str(attempt + 1)
+        head = self._worker.head("POST", "/v1/run", headers)
+        if not attempt:
+            if len(self._heads) >= MOST_HEADS:
+                self._heads.clear()
+            self._heads[deployment_id] = head
+        return head
 
     def _read(self, invocation: Invocation, answer: Answer) -> RunResult:
         if answer.status == 200:

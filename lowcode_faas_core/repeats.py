@@ -12,9 +12,9 @@ from __future__ import annotations
 import io
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from gunicorn import SERVER
 from gunicorn.http import wsgi
@@ -23,13 +23,11 @@ from gunicorn.util import hop_headers
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
-__all__ = ["Heads", "Recalled"]
+__all__ = ["Heads", "Recalled", "environ_of"]
 
-#: An environment of its own, and the body: what an application is called with.
-Recalled = tuple[dict[str, Any], bytes]
-
-#: Heads of one connection that are remembered: several functions take turns, say.
-MOST_HEADS: Final = 4
+#: Heads of one connection that are remembered: several functions take turns, say. As many more are
+#: remembered as seen once.
+MOST_HEADS: Final = 16
 #: Bytes of the longest of them.
 HEAD_BYTES: Final = 2048
 _END = b"\r\n\r\n"
@@ -38,13 +36,23 @@ _NEVER: Final = frozenset(("TRANSFER-ENCODING", "EXPECT", "UPGRADE", "TRAILER", 
 _length = re.compile(rb"\r\ncontent-length: (0|[1-9][0-9]{0,8})\r\n", re.I).search
 
 
+class Recalled(NamedTuple):
+    """A request whose head came before."""
+
+    #: An environment of its own, the body of which is still to be put in.
+    environ: dict[str, Any]
+    body: bytes
+    #: What it invokes, as the main loop names it.
+    function: bytes
+
+
 class Heads:
     """The heads of one connection, each with the environment gunicorn made of it."""
 
     def __init__(self) -> None:
-        #: By the head without the digits of its body's length.
-        self._known: dict[bytes, dict[str, Any]] = {}
-        self._last = b""
+        #: By the head without the digits of its body's length, the oldest first.
+        self._known: dict[bytes, tuple[dict[str, Any], bytes]] = {}
+        self._once: dict[bytes, None] = {}
         self._dated = 0, ""
 
     def recall(self, seen: bytes) -> Recalled | None:
@@ -53,30 +61,34 @@ class Heads:
         known = self._known.get(head)
         if known is None or len(body) != int(digits):
             return None
-        return {**known, "CONTENT_LENGTH": digits.decode()}, body
+        environ, function = known
+        return Recalled({**environ, "CONTENT_LENGTH": digits.decode()}, body, function)
 
-    def note(self, seen: bytes, req: Any, conn: Any, cfg: Any) -> None:
-        """Remember a head that came twice in a row, as gunicorn understood it the second time."""
+    def note(self, seen: bytes, function: bytes, made: Callable[[], dict[str, Any] | None]) -> None:
+        """Remember a head that came before, with the environment that gunicorn makes of it now.
+
+        :param made: returns ``None`` for a request that must not be answered from memory.
+        """
         head, digits, body = _taken_apart(seen)
-        if head != self._last:
-            self._last = head if len(head) <= HEAD_BYTES else b""
+        if not digits or len(head) > HEAD_BYTES or head in self._known or len(body) != int(digits):
             return
-        if not digits or head in self._known or not _is_plain(req) or len(body) != int(digits):
+        if head not in self._once:
+            _bound(self._once)
+            self._once[head] = None
             return
-        _, environ = wsgi.create(req, conn.sock, conn.client, conn.server, cfg)
-        environ["wsgi.multithread"] = True
-        # The callback holds on to the request, and would write into the middle of an answer.
-        del environ["wsgi.early_hints"]
-        if len(self._known) >= MOST_HEADS:
-            del self._known[next(iter(self._known))]
-        self._known[head] = environ
+        environ = made()
+        if environ is not None:
+            del self._once[head]
+            _bound(self._known)
+            self._known[head] = environ, function
 
-    def answer(self, application: WSGIApplication, environ: dict[str, Any], body: bytes) -> bytes:
+    def answer(self, application: WSGIApplication, recalled: Recalled) -> bytes:
         """Return the whole answer to a request; the connection goes on after it.
 
         :raises ValueError: a header that would not be one.
         """
-        environ["wsgi.input"] = io.BytesIO(body)
+        environ = recalled.environ
+        environ["wsgi.input"] = io.BytesIO(recalled.body)
         begun: list[tuple[str, list[tuple[str, str]]]] = []
 
         def start_response(
@@ -125,12 +137,25 @@ def _taken_apart(seen: bytes) -> tuple[bytes, bytes, bytes]:
     return seen[:start] + seen[stop:end], found[1], seen[end:]
 
 
-def _is_plain(req: Any) -> bool:
+def environ_of(req: Any, conn: Any, cfg: Any) -> dict[str, Any] | None:
+    """Return what gunicorn makes of a request; ``None``: there is more to it than head and body."""
     names = [name for name, _ in req.headers]
-    return (
-        req.version == (1, 1)
-        and not req.should_close()
-        and _NEVER.isdisjoint(names)
-        and names.count("CONTENT-LENGTH") == 1
-        and names.count("HOST") == 1
-    )
+    if (
+        req.version != (1, 1)
+        or req.should_close()
+        or not _NEVER.isdisjoint(names)
+        or names.count("CONTENT-LENGTH") != 1
+        or names.count("HOST") != 1
+    ):
+        return None
+    _, environ = wsgi.create(req, conn.sock, conn.client, conn.server, cfg)
+    environ["wsgi.multithread"] = True
+    # The callback holds on to the request, and would write into the middle of an answer.
+    del environ["wsgi.early_hints"]
+    made: dict[str, Any] = environ
+    return made
+
+
+def _bound(heads: dict[bytes, Any]) -> None:
+    if len(heads) >= MOST_HEADS:
+        del heads[next(iter(heads))]

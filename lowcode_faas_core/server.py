@@ -113,7 +113,7 @@ def close_services(server: Any, worker: Any) -> None:
     app = getattr(worker, "wsgi", None)
     services = app.extensions.get(SERVICES) if app is not None else None
     if services is not None:
-        services.close()
+        worker.go_on_during(services.close)
     if not worker.booted:
         return
     deadline = time.monotonic() + LAST_WORDS_S
@@ -122,7 +122,7 @@ def close_services(server: Any, worker: Any) -> None:
     while time.monotonic() < deadline and any(
         thread is not own and not thread.daemon for thread in threading.enumerate()
     ):
-        time.sleep(0.01)
+        worker.go_on(0.01)
     sys.stdout.flush()
     sys.stderr.flush()
     # The interpreter would now join the thread pool, whose threads may sit in a slow client's read.

@@ -1,4 +1,4 @@
-"""Sources kept in memory by deployment id: a cold start need not read the storage again."""
+"""What belongs to a deployment id, kept in memory: it never changes."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from collections import OrderedDict
 from typing import Final
 
 from lowcode_faas_core.interfaces.storage import Storage
-from lowcode_faas_core.model import Deployment
+from lowcode_faas_core.lanes import elsewhere
+from lowcode_faas_core.model import Deployment, FunctionRef
 
-__all__ = ["SourceCache"]
+__all__ = ["DeploymentCache", "SourceCache"]
 
 #: Bytes of source kept at most; the least recently used go first.
 CACHE_BYTES: Final = 64 << 20
+#: Deployments kept at most; the least recently used go first.
+MOST_DEPLOYMENTS: Final = 4096
 
 
 class SourceCache:
@@ -42,3 +45,29 @@ class SourceCache:
                 _, gone = self._kept.popitem(last=False)
                 self._bytes -= len(gone)
         return source
+
+
+class DeploymentCache:
+    """Deployments by id, for who is told which one to run: whether it is current is not asked here."""
+
+    def __init__(self, storage: Storage, *, enabled: bool = True) -> None:
+        self._storage = storage
+        self._enabled = enabled
+        self._kept: OrderedDict[tuple[str, FunctionRef], Deployment] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def find(self, deployment_id: str, ref: FunctionRef) -> Deployment:
+        """Return a deployment of a function; as ``Storage.deployment_by_id`` where it is not kept."""
+        key = deployment_id, ref
+        with self._lock:
+            found = self._kept.get(key)
+            if found is not None:
+                self._kept.move_to_end(key)
+                return found
+        found = elsewhere(lambda: self._storage.deployment_by_id(deployment_id, ref))
+        if self._enabled:
+            with self._lock:
+                self._kept[key] = found
+                if len(self._kept) > MOST_DEPLOYMENTS:
+                    self._kept.popitem(last=False)
+        return found

@@ -26,6 +26,7 @@ from lowcode_faas_core.errors import (
     WorkerSkew,
 )
 from lowcode_faas_core.invoker import LocalInvoker
+from lowcode_faas_core.lanes import LANES
 from lowcode_faas_core.model import FunctionRef, Invocation, RunResult
 from lowcode_faas_core.names import (
     check_collection_path,
@@ -89,6 +90,7 @@ def _take_shortcut(app: Flask, services: Services) -> None:
     if token and sum(len(each) for found in hooks for each in found.values()) == 2:
         shortcut = Shortcut(app, token, _largest(services), lambda request: _run(services, request))
         app.wsgi_app = shortcut  # type: ignore[method-assign]
+        app.extensions[LANES] = shortcut.takes
 
 
 def _largest(services: Services) -> int:
@@ -214,7 +216,7 @@ def _invocation(services: Services, body: RunRequest) -> Invocation:
         execution_id=body.execution_id,
         run_id=body.run_id,
         request_id=body.request_id,
-        deployment=services.storage.deployment_by_id(body.deployment_id, ref),
+        deployment=cast(LocalInvoker, services.invoker).deployment(body.deployment_id, ref),
         env=body.env,
         request_env=body.request_env,
         input=body.input,

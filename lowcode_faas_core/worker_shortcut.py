@@ -49,7 +49,7 @@ class Shortcut:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a run, or have the application answer."""
-        if environ["PATH_INFO"] != "/v1/run" or not self._is_in_order(environ):
+        if not self.takes(environ):
             return self._application(environ, start_response)
         length = int(environ["CONTENT_LENGTH"])
         content = environ["wsgi.input"].read(length)
@@ -77,10 +77,12 @@ class Shortcut:
         )
         return (answer,)
 
-    def _is_in_order(self, environ: WSGIEnvironment) -> bool:
+    def takes(self, environ: WSGIEnvironment) -> bool:
+        """Tell whether it is a run, and all in order as far as its head says."""
         length = environ.get("CONTENT_LENGTH", "")
         return (
-            environ["REQUEST_METHOD"] == "POST"
+            environ["PATH_INFO"] == "/v1/run"
+            and environ["REQUEST_METHOD"] == "POST"
             and environ.get(_VERSION_KEY) == str(API_VERSION)
             and environ.get("CONTENT_TYPE") == "application/json"
             and "HTTP_CONTENT_ENCODING" not in environ

@@ -22,6 +22,7 @@ from lowcode_faas_core.api.invoke import read_body, run
 from lowcode_faas_core.api.origin import check_origin
 from lowcode_faas_core.api.queries import named_collection
 from lowcode_faas_core.callers import Verb
+from lowcode_faas_core.lanes import LANES
 from lowcode_faas_core.model import FunctionRef
 from lowcode_faas_core.names import NAME
 
@@ -50,6 +51,7 @@ class ShortcutFlask(Flask):
         self._wanted = shortcut
         self._sealed: tuple[int, ...] = ()
         self.before_request(_raise_again)
+        self.extensions[LANES] = self.takes
 
     def seal(self) -> None:
         """Remember what the API consists of, before plugins add to it."""
@@ -67,6 +69,10 @@ class ShortcutFlask(Flask):
             return super().wsgi_app(environ, start_response)
         start_response("200 OK", headers)
         return [body]
+
+    def takes(self, environ: WSGIEnvironment) -> bool:
+        """Tell whether a request is answered without Flask, unless something is wrong with it."""
+        return self._open and _plain(environ) is not None
 
     def _invoke(
         self, environ: dict[str, Any], in_path: str | None, name: str

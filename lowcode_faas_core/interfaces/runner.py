@@ -34,6 +34,10 @@ class Runner(Versioned, ABC):
     ``RunnerContract`` in ``lowcode_faas_core.testing`` checks it.
     """
 
+    #: **Optional (default: no).** Whether all that :meth:`run` waits by is of ``lowcode_faas_core.lanes``,
+    #: so that others go on meanwhile; else each run has a thread for as long as it takes.
+    on_lanes: bool = False
+
     @abstractmethod
     def run(self, invocation: Invocation, source: SourceReader, on_log: LogCallback) -> Execution:
         """**Required.** Run it at most once and return the verdict.

@@ -254,3 +254,12 @@ class Storage(Versioned, ABC):
         ]
         levels.append(EnvLevel("function", str(ref), self.function_env(ref)))
         return Resolution(deployment, tuple(levels))
+
+    def known(self, ref: FunctionRef, version: int | None = None) -> Resolution | None:
+        """**Optional (default: nothing).** What :meth:`resolve` would return now, if that is at hand.
+
+        Called where all invocations of a process wait for it: memory and a look at a few local files
+        is what it may take, no lock that is held for longer, and no word to another host. ``None``
+        means that :meth:`resolve` is to be asked; whatever is wrong is for that to say.
+        """
+        return None

@@ -13,6 +13,7 @@ import msgspec
 from lowcode_faas_core.errors import CapacityError, RunnerUnavailable, UnconfirmedEnd
 from lowcode_faas_core.interfaces.launcher import End, Sandbox
 from lowcode_faas_core.interfaces.runner import LogCallback
+from lowcode_faas_core.lanes import elsewhere
 from lowcode_faas_core.model import Invocation, Language, Phase, SourceCheck, SourceFault
 from lowcode_faas_core.sandbox.capture import Capture
 from lowcode_faas_core.sandbox.channel import (
@@ -239,24 +240,24 @@ class Instance:
                     raise RunnerUnavailable(message, phase="start") from None
                 message = "the deadline passed before a sandbox could be given the input"
                 raise CapacityError(message, phase="queue") from None
-            self._end(invocation, Cause.DEADLINE, phase)
+            elsewhere(lambda: self._end(invocation, Cause.DEADLINE, phase))
             if self.cause is Cause.CANCELLED:
                 verdict = of_end(End(), self.cause, phase, b"")
             else:
                 verdict = of_timeout(_milliseconds(invocation), phase)
         except FrameTooLarge:
-            self._end(invocation, Cause.OWN, phase)
+            elsewhere(lambda: self._end(invocation, Cause.OWN, phase))
             verdict = of_too_large(self._bounds.output_bytes)
         except ProtocolError as error:
-            self._end(invocation, Cause.OWN, phase)
+            elsewhere(lambda: self._end(invocation, Cause.OWN, phase))
             verdict = of_protocol_error(error, phase)
         except NothingDelivered:
             if self._loaded_for != invocation.execution_id:
                 raise
             # Its module was evaluated for this very invocation: another try would start it twice.
-            verdict = self._judge_end(invocation, phase)
+            verdict = elsewhere(lambda: self._judge_end(invocation, phase))
         except ChannelClosed:
-            verdict = self._judge_end(invocation, phase)
+            verdict = elsewhere(lambda: self._judge_end(invocation, phase))
         self._capture.finish()
         return verdict
 

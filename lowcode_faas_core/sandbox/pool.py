@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from lowcode_faas_core.errors import CapacityError, Draining, FaasError, RunnerUnavailable
 from lowcode_faas_core.interfaces.launcher import Launcher, Sandbox
+from lowcode_faas_core.lanes import elsewhere
 from lowcode_faas_core.meter import Meter
 from lowcode_faas_core.model import FunctionRef, SandboxLimits, StartKind
 from lowcode_faas_core.sandbox.books import Books
@@ -54,6 +55,8 @@ class Pool:
         self._meter = meter or Meter()
         self._lock = threading.Lock()
         self._closed = False
+        self._drain_ns = 0
+        self._ended = threading.Event()
         self._undertaker = Undertaker(self._buried)
         self._books = Books(caps, default_limits, clock, self._undertaker.take)
         self._keeper = Keeper(self.tend, self._reap)
@@ -137,14 +140,28 @@ class Pool:
             pass
 
     def close(self, *, drain_deadline_ns: int = 0) -> None:
-        """End every sandbox and thread; what runs at ``drain_deadline_ns`` is cancelled."""
+        """End every sandbox and thread; what runs at ``drain_deadline_ns`` is cancelled.
+
+        Whoever calls it a second time may have it end sooner, and waits for the first as well: what
+        is released next, the sandboxes still stand on.
+        """
         with self._lock:
             first, self._closed = not self._closed, True
+            self._drain_ns = (
+                min(self._drain_ns, drain_deadline_ns) if not first else drain_deadline_ns
+            )
             self._books.refuse_all(_draining)
         if not first:
+            self._ended.wait(3 * CLOSE_S)
             return
+        try:
+            self._end_all()
+        finally:
+            self._ended.set()
+
+    def _end_all(self) -> None:
         self._keeper.stop()
-        while self._clock() < drain_deadline_ns and self.stats()["leased"]:
+        while self._clock() < self._drain_ns and self.stats()["leased"]:
             time.sleep(0.02)
         with self._lock:
             self._books.end_unused()
@@ -179,7 +196,8 @@ class Pool:
         assert lease is not None  # noqa: S101  # _wait answers or raises
         queue_ns = self._clock() - queued_ns
         if lease.instance is None:
-            return self._start(want, lease, deadline_ns, queue_ns)
+            begun = lease
+            return elsewhere(lambda: self._start(want, begun, deadline_ns, queue_ns))
         if lease.kind is StartKind.PREWARMED:
             self._keeper.wake(REFILL_AFTER_S)
         return lease._replace(queue_ns=queue_ns)

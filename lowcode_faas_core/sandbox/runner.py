@@ -9,6 +9,7 @@ from typing import Any, Final
 from lowcode_faas_core.errors import FaasError, RunnerUnavailable
 from lowcode_faas_core.interfaces.launcher import Launcher
 from lowcode_faas_core.interfaces.runner import LogCallback, Runner, SourceReader
+from lowcode_faas_core.lanes import elsewhere
 from lowcode_faas_core.limits import OperatorLimits
 from lowcode_faas_core.meter import Meter
 from lowcode_faas_core.model import (
@@ -39,6 +40,8 @@ _UNCHECKED: Final = SourceCheck(checked=False)
 
 class PooledRunner(Runner):
     """Runs invocations in the sandboxes of one launcher."""
+
+    on_lanes = True
 
     def __init__(
         self,
@@ -136,7 +139,7 @@ class PooledRunner(Runner):
             raise NothingDelivered("it went on working after its last run")
         verdict: Verdict | None = None
         if not instance.loaded:
-            verdict = instance.load(invocation, source, on_log)
+            verdict = elsewhere(lambda: instance.load(invocation, source, on_log))
             loaded_ns = time.monotonic_ns()
         if verdict is None:
             verdict = instance.run(invocation, on_log)

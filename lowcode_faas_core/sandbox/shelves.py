@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from lowcode_faas_core.errors import FaasError
 from lowcode_faas_core.ids import now
+from lowcode_faas_core.lanes import Wait, lane
 from lowcode_faas_core.model import FunctionRef, SandboxLimits, StartKind
 from lowcode_faas_core.sandbox.instance import Instance
 
@@ -124,22 +125,32 @@ class Waiter:
         # A lock taken twice is the cheapest thing CPython can wait on with a timeout.
         self._gate = threading.Lock()
         self._gate.acquire()
+        self._turn: Wait | None = None
 
     def wait(self, timeout_s: float) -> bool:
         """Wait until settled; tell whether it is."""
-        return self._gate.acquire(timeout=timeout_s)
+        current = lane()
+        if current is None:
+            return self._gate.acquire(timeout=timeout_s)
+        self._turn = turn = Wait(current.lanes)
+        # Announced first, looked second: whoever settles it does so the other way round.
+        return self.settled or current.lanes.wait(turn, timeout_s)
 
     def grant(self, lease: Lease) -> None:
         """Wake it with a lease."""
         self._lease = lease
-        self.settled = True
-        self._gate.release()
+        self._settle()
 
     def refuse(self, error: FaasError) -> None:
         """Wake it with an error."""
         self._error = error
+        self._settle()
+
+    def _settle(self) -> None:
         self.settled = True
         self._gate.release()
+        if self._turn is not None:
+            self._turn.lanes.soon(self._turn.end)
 
     def outcome(self) -> Lease:
         """Return the lease or raise the refusal."""

@@ -235,6 +235,28 @@ class StorageContract(
         assert other.source(row) == b"kept"
         assert [one.env for one in other.resolve(ref).levels] == [{}, {"A": "1"}, {"B": "2"}]
 
+    def test_what_is_at_hand_is_what_would_be_resolved(self, storage: Storage) -> None:
+        """It may always be nothing, and is never what was true before."""
+        storage.create_collection("org", {"A": "1"})
+        ref = FunctionRef("org", "f")
+        assert storage.known(ref) is None
+        first = storage.deploy(ref, draft(b"1")).deployment
+        for change in (
+            lambda: storage.deploy(ref, draft(b"2")),
+            lambda: storage.set_function_env(ref, {"B": "2"}),
+            lambda: storage.set_collection_env("org", {"A": "3"}),
+        ):
+            assert storage.known(ref) in (None, storage.resolve(ref))
+            change()
+            assert storage.known(ref) in (None, storage.resolve(ref))
+        with suppress(FaasError):
+            resolved = storage.resolve(ref, first.version)
+            assert storage.known(ref, first.version) in (None, resolved)
+        assert storage.known(ref, 99) is None
+        storage.delete(ref)
+        assert storage.known(ref) is None
+        assert storage.known(ref, first.version) is None
+
     def test_check_and_close(self, storage: Storage) -> None:
         """A working storage says so; closing twice is fine."""
         storage.check()

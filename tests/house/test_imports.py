@@ -10,7 +10,7 @@ from pathlib import Path
 #: The groups in order; a name stands for the module, or for every module of the package.
 ORDER = (
     "errors",
-    "arrival callers findings ids model names records shared_map shared_output trace_context turns waits",
+    "arrival callers findings ids lanes model names records shared_map shared_output trace_context turns waits",
     "paging settings shared_counts",
     "configuration",
     "interfaces",
@@ -22,11 +22,11 @@ ORDER = (
     "delivery fetching following sandbox logquery",
     "logs recording",
     "invoker",
-    "wire worker_connections remote readiness startup",
+    "wire worker_link worker_connections remote readiness startup",
     "services doctor",
     "api",
     "dispatcher worker_shortcut worker",
-    "successors repeats intake drain deadlines preflight server",
+    "successors repeats intake lane_worker drain deadlines preflight server",
     "client",
     "cli",
 )

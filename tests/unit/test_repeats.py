@@ -1,27 +1,41 @@
-"""Which request a connection's thread answers when more than one has arrived."""
+"""Which request of a connection is answered when more than one has arrived, and by whom."""
 
 from __future__ import annotations
 
 import logging
 import os
+import selectors
 import socket
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
 from gunicorn.config import Config
 
-from lowcode_faas_core import intake
-from lowcode_faas_core.repeats import Heads
+from lowcode_faas_core.lane_worker import LaneConnection, LaneWorker
+from lowcode_faas_core.lanes import Lanes, lane
+from lowcode_faas_core.repeats import Heads, Recalled
 
 HEAD = b"POST /functions/f/invoke HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\n"
 
 
 def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-    """Answer with the body that came."""
+    """Answer with the body that came, and where that was done."""
     body = environ["wsgi.input"].read()
-    start_response("200 OK", [("Content-Length", str(len(body))), ("X-Of", "f")])
-    return [body]
+    where = b"thread" if lane() is None else b"lane"
+    start_response("200 OK", [("Content-Length", str(len(body) + 1 + len(where))), ("X-Of", "f")])
+    return [body, b" ", where]
+
+
+class AtOnce:
+    """Stands in for the pool of threads."""
+
+    def submit(self, work: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        done.set_result(work(*arguments))
+        return done
 
 
 class Kept:
@@ -29,30 +43,43 @@ class Kept:
 
     def __init__(self) -> None:
         config = Config()
-        self.worker = intake.IntakeWorker(
-            1, os.getppid(), [], None, 30, config, logging.getLogger("test")
-        )
+        config.set("keepalive", 75)
+        self.worker = LaneWorker(1, os.getppid(), [], None, 30, config, logging.getLogger("test"))
         self.worker.log.access = lambda *_: None  # type: ignore[attr-defined]
         self.worker.wsgi = application
+        self.worker.may_take = lambda environ: "f/invoke" in environ["PATH_INFO"]
+        self.worker.tpool = AtOnce()
+        self.worker.poller = selectors.DefaultSelector()
+        self.worker.method_queue.defer = lambda call, *arguments: call(*arguments)  # type: ignore[method-assign]
+        self.worker.lanes = Lanes(self.worker.tpool.submit)
+        self.worker.lanes.attend(self.worker.poller.fileno(), self.worker.dispatch_others)
         self.client, server = socket.socketpair()
+        self.client.settimeout(5)
         address = ("127.0.0.1", 1)
-        self.conn = intake._Conn(config, server, address, address)
-        self.conn.invokes = True
-        server.setblocking(True)
-        self.conn.init()
+        self.conn = LaneConnection(config, server, address, address)
+        self.worker.nr_conns = 1
+        self.worker.watch(self.conn)
 
-    def sent(self, body: bytes) -> bytes:
-        """Have a request arrive, be looked at and answered; return the body of the answer."""
-        self.client.sendall(HEAD + body)
-        self.conn.seen = HEAD + body
-        return self.answered()
+    def sent(self, request: bytes) -> bytes:
+        """Have a request arrive and be answered; return the body of the answer."""
+        self.client.sendall(request)
+        return self.answers(1)[0]
 
-    def answered(self) -> bytes:
-        recalled = self.conn.heads.recall(self.conn.seen)
-        assert self.worker.answer(self.conn, recalled) is True
-        return self.client.recv(4096).partition(b"\r\n\r\n")[2]
+    def answers(self, count: int) -> list[bytes]:
+        """Return the bodies of so many answers."""
+        seen = b""
+        last = time.monotonic() + 5
+        while seen.count(b"\r\n\r\n") < count and time.monotonic() < last:
+            self.worker.wait_for_and_dispatch_events(0.05)
+            try:
+                seen += self.client.recv(65536, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                continue
+        return [each.rpartition(b"\r\n\r\n")[2] for each in seen.split(b"HTTP/1.1 ")[1:]]
 
     def close(self) -> None:
+        self.worker.lanes.close()
+        self.worker.poller.close()
         self.client.close()
         self.conn.sock.close()
         self.worker.tmp.close()
@@ -66,24 +93,57 @@ def kept() -> Iterator[Kept]:
 
 
 def test_a_head_that_came_twice_is_not_parsed_again(kept: Kept) -> None:
-    assert [kept.sent(each) for each in (b"1", b"2")] == [b"1", b"2"]
+    assert [kept.sent(HEAD + each) for each in (b"1", b"2")] == [b"1 thread", b"2 thread"]
     parsed = kept.conn.parser.req_count
-    assert [kept.sent(each) for each in (b"3", b"4")] == [b"3", b"4"]
+    assert [kept.sent(HEAD + each) for each in (b"3", b"4")] == [b"3 lane", b"4 lane"]
     assert kept.conn.parser.req_count == parsed
 
 
-def test_what_was_read_ahead_is_answered_before_what_is_in_the_socket(kept: Kept) -> None:
-    for each in (b"1", b"2", b"3"):
-        kept.sent(each)
-    # Given a request that gunicorn read together with the one before, and one behind it
-    kept.conn.parser.unreader.unread(HEAD + b"4")
-    kept.client.sendall(HEAD + b"5")
-    kept.conn.seen = HEAD + b"3"
-    # Then each is answered once, in order
-    assert kept.answered() == b"4"
-    assert kept.conn.seen == b""
-    kept.conn.seen = HEAD + b"5"
-    assert kept.answered() == b"5"
+def test_heads_that_take_turns_are_known_each(kept: Kept) -> None:
+    heads = [HEAD.replace(b"localhost", b"host-%d" % number) for number in range(10)]
+    told = [kept.sent(head + b"1") for _ in range(4) for head in heads]
+    assert told == [b"1 thread"] * 20 + [b"1 lane"] * 20
+
+
+def test_what_lanes_may_not_take_is_left_to_threads(kept: Kept) -> None:
+    other = HEAD.replace(b"/functions/f", b"/functions/other")
+    assert [kept.sent(other + b"1") for _ in range(4)] == [b"1 thread"] * 4
+
+
+def test_requests_at_once_are_answered_in_order(kept: Kept) -> None:
+    for _ in range(3):
+        kept.sent(HEAD + b"0")
+    kept.client.sendall(b"".join(HEAD + b"%d" % number for number in range(1, 6)))
+    told = kept.answers(5)
+    assert [each[:1] for each in told] == [b"1", b"2", b"3", b"4", b"5"]
+
+
+def test_a_body_that_comes_after_its_head_is_waited_for_on_the_lanes(kept: Kept) -> None:
+    for _ in range(3):
+        kept.sent(HEAD + b"0")
+    kept.client.sendall(HEAD)
+    kept.worker.wait_for_and_dispatch_events(0.01)
+    assert kept.sent(b"7") == b"7 lane"
+
+
+def test_a_connection_that_invokes_no_more_is_given_back(kept: Kept) -> None:
+    for _ in range(3):
+        kept.sent(HEAD + b"0")
+    assert list(kept.worker.hot) == [kept.conn]
+    kept.worker.alive = False
+    kept.worker.murder_pending()
+    assert (list(kept.worker.hot), list(kept.worker.keepalived_conns)) == ([], [kept.conn])
+    kept.worker.alive = True
+    assert kept.sent(HEAD + b"8") == b"8 lane"
+
+
+def test_a_client_that_leaves_is_let_go(kept: Kept) -> None:
+    for _ in range(3):
+        kept.sent(HEAD + b"0")
+    kept.client.close()
+    for _ in range(3):
+        kept.worker.wait_for_and_dispatch_events(0.01)
+    assert (kept.worker.nr_conns, kept.worker.invocations, len(kept.worker.hot)) == (0, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -104,20 +164,20 @@ def test_what_was_read_ahead_is_answered_before_what_is_in_the_socket(kept: Kept
 )
 def test_only_the_same_head_with_a_body_as_long_is_recalled(kept: Kept, seen: bytes) -> None:
     for each in (b"1", b"2"):
-        kept.sent(each)
+        kept.sent(HEAD + each)
     found = kept.conn.heads.recall(HEAD.replace(b"Length: 1", b"Length: 3") + b"999")
     assert found is not None
-    assert (found[0]["CONTENT_LENGTH"], found[1]) == ("3", b"999")
+    assert (found.environ["CONTENT_LENGTH"], found.body) == ("3", b"999")
     assert kept.conn.heads.recall(seen) is None
 
 
-def test_a_header_that_ends_a_line_is_no_answer(kept: Kept) -> None:
+def test_a_header_that_ends_a_line_is_no_answer() -> None:
     def forging(_environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         start_response("200 OK", [("X-Of", "f\r\nX-Other: g")])
         return [b""]
 
     with pytest.raises(ValueError, match="line's end"):
-        Heads().answer(forging, {}, b"")
+        Heads().answer(forging, Recalled({}, b"", b"f"))
 
 
 @pytest.mark.parametrize("header", [b"Connection: close", b"Expect: 100-continue"])
@@ -127,9 +187,8 @@ def test_a_request_that_is_more_than_head_and_body_is_never_recalled(
     head = HEAD[:-2] + header + b"\r\n\r\n"
     for _ in range(3):
         kept.client.sendall(head + b"1")
-        kept.conn.seen = head + b"1"
-        kept.worker.answer(kept.conn, kept.conn.heads.recall(kept.conn.seen))
-        kept.conn.seen = head + b"1"
+        # The interim answer to Expect has no body.
+        assert kept.answers(1 + header.startswith(b"Expect"))[-1] == b"1 thread"
         assert kept.conn.heads.recall(head + b"1") is None
         if header.startswith(b"Connection"):
             break

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from lowcode_faas_core import worker_connections
-from lowcode_faas_core.worker_connections import Late, Lost, NotSent, WorkerConnections
+from lowcode_faas_core.worker_connections import NotSent, WorkerConnections
+from lowcode_faas_core.worker_link import Late, Lost
 
 Serve = Callable[[Callable[[socket.socket], None]], str]
 

@@ -94,9 +94,10 @@ class FilesStorage(Storage):
         self._just_read: deque[tuple[str, bytes]] = deque(maxlen=MAX_JUST_READ)
 
     def resolve(self, ref: FunctionRef, version: int | None = None) -> Resolution:
-        resolved = self._resolved.get(ref)
-        if resolved is None or not resolved.settled or not is_unchanged(resolved.watched):
-            resolved = self._resolve(ref)
+        known = self.known(ref, version)
+        if known is not None:
+            return known
+        resolved = self._resolve(ref)
         current = resolved.resolution
         if version is None or version == current.deployment.version:
             return current
@@ -108,6 +109,15 @@ class FilesStorage(Storage):
             pinned = Resolution(deployment, current.levels)
             resolved.pinned[version] = pinned
         return pinned
+
+    def known(self, ref: FunctionRef, version: int | None = None) -> Resolution | None:
+        resolved = self._resolved.get(ref)
+        if resolved is None or not resolved.settled or not is_unchanged(resolved.watched):
+            return None
+        current = resolved.resolution
+        if version is None or version == current.deployment.version:
+            return current
+        return resolved.pinned.get(version)
 
     def _resolve(self, ref: FunctionRef) -> _Resolved:
         known = self._catalogue.known(ref)

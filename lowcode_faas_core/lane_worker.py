@@ -1,0 +1,244 @@
+"""Has lanes answer invocations whose heads repeat; everything else is left to threads.
+
+A connection that invokes is answered by a thread and gunicorn's parser until its head has come
+twice. From then on the main loop itself takes what repeats, and goes on with others while a sandbox
+runs it. After a second without an invocation the connection is gunicorn's again.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
+from typing import Any, Final
+
+from lowcode_faas_core.arrival import arrival
+from lowcode_faas_core.intake import Connection, IntakeWorker
+from lowcode_faas_core.lanes import LANES, Lanes, elsewhere
+from lowcode_faas_core.repeats import Heads, Recalled, environ_of
+
+__all__ = ["LaneWorker"]
+
+#: Bytes looked at for the next request; what is longer is a thread's to read.
+NEXT_BYTES: Final = 16 << 10
+#: After so many seconds without an invocation a connection is gunicorn's again.
+STAY_S: Final = 1.0
+#: Longest time that lanes go on before the main loop looks after itself, in seconds.
+SPELL_S: Final = 0.02
+
+
+class LaneConnection(Connection):
+    """A connection that lanes may answer."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.heads = Heads()
+        #: What a lane is to answer.
+        self.recalled: Recalled | None = None
+        #: Whether the lanes have it, one of its requests is under way, and more came meanwhile.
+        self.hot = False
+        self.busy = False
+        self.more = False
+
+
+class LaneWorker(IntakeWorker):
+    """A worker whose main loop answers invocations as well."""
+
+    connection_class = LaneConnection
+    #: Made when it begins to serve.
+    lanes: Lanes
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.may_take: Callable[[dict[str, Any]], bool] = lambda _: False
+        #: Connections that the lanes have, and when each was answered last; the longest ago first.
+        self.hot: OrderedDict[LaneConnection, float] = OrderedDict()
+        #: Gunicorn's own poller, whether it had events, and whether it is attended to no more.
+        self.others = -1
+        self.interrupted = False
+        self.ending = False
+
+    def run(self) -> None:
+        """Serve."""
+        self.may_take = self.wsgi.extensions.get(LANES, self.may_take)
+        self.lanes = Lanes(self.tpool.submit)
+        self.others = self.poller.fileno()
+        self.lanes.attend(self.others, self.dispatch_others)
+        super().run()
+
+    def go_on_during(self, work: Callable[[], object]) -> None:
+        """Do the last things of this process in a thread, while what is on lanes finishes."""
+        thread = threading.Thread(target=work, name="close services")
+        thread.start()
+        while thread.is_alive():
+            self.go_on(0.01)
+
+    def go_on(self, seconds: float) -> None:
+        """Have only the lanes go on, for so many seconds or less."""
+        if self.others < 0:
+            time.sleep(seconds)  # it never began to serve
+            return
+        if not self.ending:
+            self.ending = True
+            self.lanes.ignore(self.others)
+        self.lanes.run(seconds)
+
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        """Dispatch events, those of the lanes first of all."""
+        if self.held:
+            timeout = max(0.0, min(timeout, self.held[0].timeout - time.monotonic()))
+        self.interrupted = False
+        left = timeout
+        until = time.monotonic() + SPELL_S
+        while left >= 0.0:
+            self.lanes.run(left)
+            left = until - time.monotonic()
+            if self.interrupted or self.held:
+                break
+        self.end_holds()
+
+    def dispatch_others(self) -> None:
+        """Let gunicorn dispatch its events."""
+        self.interrupted = True
+        super().wait_for_and_dispatch_events(0)
+
+    def begin(self, conn: LaneConnection) -> None:
+        """Give a request a place, and remember whether its head repeats."""
+        if conn.recalled is None and conn.invokes and not _read_ahead(conn):
+            conn.recalled = self.recall(conn, conn.seen)
+        super().begin(conn)
+
+    def recall(self, conn: LaneConnection, seen: bytes) -> Recalled | None:
+        """Return a request to be answered with its connection kept, if it repeats."""
+        return conn.heads.recall(seen) if self.alive and self.cfg.keepalive else None
+
+    def enqueue_invocation(self, conn: LaneConnection) -> None:
+        """Start an invocation, on a lane where its head is known."""
+        if conn.recalled is None:
+            super().enqueue_invocation(conn)
+            return
+        self.take_place(conn)
+        if not conn.hot:
+            self.heat(conn)
+        conn.busy = True
+        self.lanes.start(partial(self.answer, conn))
+
+    def answer(self, conn: LaneConnection) -> None:
+        """Answer a request that repeats; runs on a lane."""
+        goes_on = False
+        recalled, conn.recalled = conn.recalled, None
+        assert recalled is not None  # noqa: S101  # nothing else is given to a lane
+        try:
+            conn.sock.recv(len(conn.seen))
+            content = conn.heads.answer(self.wsgi, recalled)
+            sent = conn.sock.send(content)
+            if sent < len(content):
+                elsewhere(partial(_send, conn.sock, memoryview(content)[sent:]))
+            goes_on = True
+        except OSError as error:
+            self.log.debug("the client of an invocation is gone: %s", error)
+        except Exception:
+            self.log.exception("Error handling request")
+        conn.seen = b""
+        conn.busy = False
+        self.leave_place(conn)
+        if not goes_on:
+            self.cool(conn)
+            self.nr_conns -= 1
+            elsewhere(partial(conn.close, graceful=True))
+            return
+        self.hot[conn] = time.monotonic()
+        self.hot.move_to_end(conn)
+        if conn.more:
+            conn.more = False
+            self.lanes.soon(partial(self.next_arrives, conn))
+
+    def next_arrives(self, conn: LaneConnection) -> None:
+        """Look at what came on a connection of the lanes."""
+        if conn.busy:
+            conn.more = True
+        if conn.busy or not conn.hot:
+            return
+        try:
+            seen = conn.sock.recv(NEXT_BYTES, socket.MSG_PEEK)
+        except BlockingIOError:
+            return
+        except OSError:
+            seen = b""
+        conn.recalled = self.recall(conn, seen)
+        if conn.recalled is not None:
+            conn.seen, conn.function, conn.busy = seen, conn.recalled.function, True
+            self.begin(conn)
+        elif not _goes_on(seen):
+            self.cool(conn)
+            self.watch(conn)
+            self.look(conn)
+
+    def handle_request(self, req: Any, conn: LaneConnection) -> Any:
+        """Have gunicorn answer a request, and remember its head."""
+        goes_on = super().handle_request(req, conn)
+        if goes_on and conn.invokes and conn.seen:
+            conn.heads.note(conn.seen, conn.function, lambda: self.environ_of(req, conn))
+        return goes_on
+
+    def environ_of(self, req: Any, conn: LaneConnection) -> dict[str, Any] | None:
+        """Return the environment of a request that lanes may answer."""
+        environ = environ_of(req, conn, self.cfg)
+        return environ if environ is not None and self.may_take(environ) else None
+
+    def heat(self, conn: LaneConnection) -> None:
+        """Have the lanes attend to a connection."""
+        conn.hot = True
+        conn.sock.setblocking(False)
+        self.hot[conn] = time.monotonic()
+        self.lanes.attend_news(conn.sock.fileno(), partial(self.next_arrives, conn))
+
+    def cool(self, conn: LaneConnection) -> None:
+        """Have them leave it alone."""
+        conn.hot = conn.more = False
+        del self.hot[conn]
+        self.lanes.ignore(conn.sock.fileno())
+
+    def murder_pending(self) -> None:
+        """Close what is late, and give back connections that invoke no more."""
+        super().murder_pending()
+        cold = time.monotonic() - (STAY_S if self.alive else 0.0)
+        for conn, since in list(self.hot.items()):
+            if since > cold:
+                break
+            if not conn.busy:
+                self.cool(conn)
+                # As if a thread had just answered it.
+                done: Future[bool] = Future()
+                done.set_result(True)
+                self.finish_request(conn, done)
+
+
+def _read_ahead(conn: LaneConnection) -> bool:
+    """Tell whether gunicorn's parser holds bytes of the next request."""
+    return conn.parser is not None and conn.parser.unreader.buf.getbuffer().nbytes > 0
+
+
+def _goes_on(seen: bytes) -> bool:
+    """Tell whether more is about to come: many clients send head and body one by one."""
+    found = arrival(seen)
+    return bool(
+        seen
+        and found.missing
+        and not found.malformed
+        and found.length is not None
+        and found.length <= NEXT_BYTES
+    )
+
+
+def _send(client: socket.socket, data: memoryview) -> None:
+    """Send what a slow client did not take at once."""
+    client.setblocking(True)
+    try:
+        client.sendall(data)
+    finally:
+        client.setblocking(False)

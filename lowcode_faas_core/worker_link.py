@@ -1,0 +1,183 @@
+"""One connection to the worker: a request out, its whole answer in, and no wait beyond the deadline."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import select
+import socket
+import time
+from collections.abc import Mapping
+from functools import cached_property, partial
+from typing import Final
+
+from lowcode_faas_core.lanes import Lane, Wait, elsewhere, lane
+
+__all__ = ["Answer", "Late", "Link", "Lost"]
+
+#: Longest head of an answer, and most that is taken from the kernel at once, in bytes.
+HEAD_BYTES: Final = 64 << 10
+RECEIVE_BYTES: Final = 64 << 10
+
+_HEAD_END: Final = b"\r\n\r\n"
+#: A head all of whose lines are headers.
+_HEADERS: Final = rb"(?:\r\n[!#-'*+\-.0-9A-Z^-z|~]+:[^\r\n]*)*"
+_is_answer = re.compile(rb"HTTP/1\.([01]) ([0-9]{3})(?: [^\r\n]*)?" + _HEADERS).fullmatch
+_length = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,15})[ \t]*(?=\r\n|$)", re.I).findall
+_coded = re.compile(rb"\r\ntransfer-encoding:", re.I).search
+_closes = re.compile(rb"\r\nconnection:[ \t]*close[ \t]*(?=\r\n|$)", re.I).search
+
+
+class Lost(Exception):
+    """Raised when the connection ended, or spoke no HTTP, after something may have been sent."""
+
+
+class Late(Exception):
+    """Raised at the deadline when the whole answer has not come; something may have been sent."""
+
+
+class Answer:
+    """What the worker said."""
+
+    def __init__(self, status: int, head: bytes, data: bytes) -> None:
+        self.status = status
+        self.data = data
+        self._head = head
+
+    @cached_property
+    def headers(self) -> Mapping[str, str]:
+        """The headers by their names in lower case; of several of one name the last."""
+        lines = self._head.decode("latin-1").split("\r\n")[1:]
+        pairs = (line.partition(":") for line in lines)
+        return {name.lower(): value.strip() for name, _, value in pairs}
+
+
+class _Ended(ConnectionError):
+    """Raised at the end of the stream."""
+
+
+class Link:
+    """A connection that is kept; for one request at a time, in a thread or on a lane."""
+
+    def __init__(self, peer: socket.socket, *, encrypted: bool) -> None:
+        self.peer = peer
+        self._encrypted = encrypted
+        #: When it was used last, by ``time.monotonic``.
+        self.since = 0.0
+        self._ended = select.poll()
+        self._ended.register(peer, select.POLLIN)
+        self._arrivals: Wait | None = None
+        #: Whether the kernel may hold more of the answer than was taken.
+        self._more = False
+
+    def has_ended(self) -> bool:
+        """Tell whether it has, while idle: there is nothing else it could say."""
+        return bool(self._ended.poll(0))
+
+    def close(self) -> None:
+        """Close it."""
+        self.peer.close()
+
+    def exchange(self, request: bytes, deadline: float) -> tuple[Answer, bool]:
+        """Return the answer, and whether the connection may be used again.
+
+        :raises Late: at ``deadline``, by ``time.monotonic``.
+        :raises Lost: there was no answer that could be read.
+        """
+        current = None if self._encrypted else lane()
+        if current is None:
+            # The one who encrypts has pieces of an answer that no poll would show.
+            return elsewhere(partial(self._exchange, None, request, deadline))
+        return self._exchange(current, request, deadline)
+
+    def _exchange(
+        self, current: Lane | None, request: bytes, deadline: float
+    ) -> tuple[Answer, bool]:
+        try:
+            # Who answers early and closes may have said why: its answer is read all the same.
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                self._send(current, request, deadline)
+            return self._answer(current, deadline)
+        except TimeoutError as error:
+            raise Late from error
+        except (OSError, ValueError) as error:
+            raise Lost(str(error) or type(error).__name__) from error
+
+    def _send(self, current: Lane | None, request: bytes, deadline: float) -> None:
+        if current is not None:
+            if self.peer.gettimeout() != 0.0:
+                self.peer.setblocking(False)
+            sent = 0
+            with contextlib.suppress(BlockingIOError):
+                sent = self.peer.send(request)
+            self._more = False
+            if sent == len(request):
+                return
+            request = request[sent:]
+        elsewhere(partial(self._send_all, request, deadline))
+
+    def _send_all(self, request: bytes, deadline: float) -> None:
+        self.peer.settimeout(max(0.001, deadline - time.monotonic()))
+        self.peer.sendall(request)
+
+    def _answer(self, current: Lane | None, deadline: float) -> tuple[Answer, bool]:
+        """Read an answer as workers and balancers give it: its length is known, or ends it.
+
+        Raises ``ValueError`` for anything else, the chunked ones of HTTP included.
+        """
+        seen = self._receive(current, deadline)
+        while (end := seen.find(_HEAD_END)) < 0:
+            if len(seen) > HEAD_BYTES:
+                raise ValueError("the head of the answer does not end")
+            seen += self._receive(current, deadline)
+        head = seen[:end]
+        found = _is_answer(head)
+        if found is None:
+            raise ValueError("the answer is not HTTP")
+        status = int(found[2])
+        if status < 200 or _coded(head):
+            raise ValueError("the answer is of a kind that no worker gives")
+        keep = found[1] == b"1" and not _closes(head)
+        parts = [seen[end + len(_HEAD_END) :]]
+        got = len(parts[0])
+        lengths = _length(head)
+        if len(set(lengths)) > 1:
+            raise ValueError("the answer has two lengths")
+        length = 0 if status == 204 else int(lengths[0]) if lengths else None
+        if length is None:
+            keep = False
+            with contextlib.suppress(_Ended):
+                while True:
+                    parts.append(self._receive(current, deadline))
+            return Answer(status, head, b"".join(parts)), keep
+        while got < length:
+            parts.append(self._receive(current, deadline))
+            got += len(parts[-1])
+        # What follows an answer nobody asked for belongs to nothing.
+        data = b"".join(parts) if len(parts) > 1 else parts[0]
+        return Answer(status, head, data[:length]), keep and got == length
+
+    def _receive(self, current: Lane | None, deadline: float) -> bytes:
+        """Return what comes next; each wait has only what is left until the deadline."""
+        while True:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            if current is None:
+                self.peer.settimeout(left)
+            elif not self._more and not self._comes(current, left):
+                raise TimeoutError
+            try:
+                data = self.peer.recv(RECEIVE_BYTES)
+            except BlockingIOError:
+                self._more = False
+                continue
+            if not data:
+                raise _Ended("the connection ended before the answer did")
+            self._more = len(data) == RECEIVE_BYTES
+            return data
+
+    def _comes(self, current: Lane, seconds: float) -> bool:
+        if self._arrivals is None or self._arrivals.lanes is not current.lanes:
+            self._arrivals = current.lanes.arrivals(self.peer.fileno())
+        return current.lanes.wait(self._arrivals, seconds)
