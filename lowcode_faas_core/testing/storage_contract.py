@@ -253,7 +253,7 @@ class StorageContract(
             resolved = storage.resolve(ref, first.version)
             assert storage.known(ref, first.version) in (None, resolved)
         assert storage.known(ref, 99) is None
-        storage.delete(ref)
+        storage.delete_function(ref)
         assert storage.known(ref) is None
         assert storage.known(ref, first.version) is None
 
