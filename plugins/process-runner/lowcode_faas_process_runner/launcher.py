@@ -22,7 +22,7 @@ from lowcode_faas_core.model import SandboxLimits
 from lowcode_faas_core.sandbox.loader import LOADER, bootstrap
 from lowcode_faas_core.sandbox.protocol import TOKEN_BYTES, greeting
 from lowcode_faas_process_runner.cgroups import Cgroups, Group
-from lowcode_faas_process_runner.command import OWN_PROCESSES, command
+from lowcode_faas_process_runner.command import OWN_PROCESSES, allocation, command
 from lowcode_faas_process_runner.handshake import NotReady, await_ready
 from lowcode_faas_process_runner.housekeeping import Housekeeper
 from lowcode_faas_process_runner.layers import Layers, detect
@@ -250,7 +250,7 @@ class ProcessLauncher(Launcher):
             groups=held.group.paths,
             limit_processes=layers.own_uid and "pids" not in means.cgroups.parents,
         )
-        environ = {**self._environ, "HOME": folder, "TMPDIR": folder}
+        environ = {**self._environ, **allocation(limits), "HOME": folder, "TMPDIR": folder}
         with contextlib.ExitStack() as on_failure:
             channel, theirs = socket.socketpair()
             on_failure.callback(channel.close)
