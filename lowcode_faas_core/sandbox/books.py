@@ -12,21 +12,13 @@ from typing import Any, Final
 
 from lowcode_faas_core.errors import CapacityError, FaasError
 from lowcode_faas_core.model import FunctionRef, SandboxLimits, StartKind
+from lowcode_faas_core.sandbox.growth import Growth, is_surplus
 from lowcode_faas_core.sandbox.instance import Instance
 from lowcode_faas_core.sandbox.memory import MemoryBudget
 from lowcode_faas_core.sandbox.shelves import Group, Lease, PoolCaps, Shelf, Waiter, Want
 
 __all__ = ["Books"]
 
-#: An invocation that has waited this long for an instance of its own function is the sign that
-#: its handlers wait for something else, and that one more instance will help, in nanoseconds.
-GROW_AFTER_NS: Final = 5_000_000
-#: Of handlers shorter than this, in nanoseconds, two instances a serving process keep the cores
-#: busy; who waits for them waits for a core, and more processes would only take turns on it.
-SHORT_RUN_NS: Final = 3_000_000
-SHORT_RUN_INSTANCES: Final = 2
-#: So long must an invocation of such a function wait before it gets a third, in nanoseconds.
-SHORT_GROW_AFTER_NS: Final = 100_000_000
 #: So long an idle instance is kept from functions that hold as much as its own or more, in
 #: nanoseconds: with many waiting they would take it after each run, and each would start cold.
 KEPT_FROM_RICHER_NS: Final = 1_000_000_000
@@ -60,6 +52,7 @@ class Books:
         self.ending = 0
         self.waiting = 0
         self.stock_target = caps.stock
+        self.growth = Growth()
         self._memory = MemoryBudget(caps.memory_bytes)
         self._stock_demand = 0
         self._sized_ns = clock()
@@ -149,12 +142,6 @@ class Books:
             self._evict(group)
         return None
 
-    def patience_ns(self, group: Group) -> int:
-        """Return how long an invocation of this function waits before it gets one more instance."""
-        if group.count >= SHORT_RUN_INSTANCES and group.typical_run_ns < SHORT_RUN_NS:
-            return SHORT_GROW_AFTER_NS
-        return GROW_AFTER_NS
-
     def pass_on(self, shelf: Shelf) -> None:
         """Give up the instance just released where another function waits with less."""
         group = shelf.group
@@ -183,12 +170,11 @@ class Books:
 
     def _first_served(self, group: Group, now_ns: int) -> Waiter | None:
         refused: set[tuple[object, ...]] = set()
-        patience_ns = self.patience_ns(group)
         for waiter in group.waiters:
             want = waiter.want
             if want.key in refused:
                 continue
-            lease = self.claim(want, waited=now_ns - waiter.since_ns >= patience_ns)
+            lease = self.claim(want, waited=self.growth.is_due(waiter, now_ns))
             if lease is None:
                 refused.add(want.key)
                 continue
@@ -251,9 +237,12 @@ class Books:
     def sweep(self) -> None:
         """End what has been idle too long or takes too much memory, and size the stock."""
         self._bury_the_unfit()
-        oldest_ns = self._clock() - self._caps.idle_ttl_ns
+        now_ns = self._clock()
+        oldest_ns = now_ns - self._caps.idle_ttl_ns
         for shelf in list(self.shelves.values()):
             while (since := shelf.idle_since()) and since < oldest_ns:
+                self._end_longest_idle(shelf)
+            if is_surplus(shelf, now_ns):
                 self._end_longest_idle(shelf)
         self._keep_within_memory()
         self._size_stock()
@@ -339,6 +328,7 @@ class Books:
         group.starting -= 1
         default = want.limits == self._default_limits
         group.note_cold_start("no stock" if default else "limits of its own")
+        group.grown_ns = self._clock()
         instance.group = group
         instance.shelf = None if want.fresh else self.shelves[want.key]
         self.alive.add(instance)

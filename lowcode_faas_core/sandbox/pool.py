@@ -18,6 +18,7 @@ from lowcode_faas_core.lanes import elsewhere
 from lowcode_faas_core.meter import Meter
 from lowcode_faas_core.model import FunctionRef, SandboxLimits, StartKind
 from lowcode_faas_core.sandbox.books import Books
+from lowcode_faas_core.sandbox.growth import GROW_AFTER_NS
 from lowcode_faas_core.sandbox.instance import Bounds, Instance
 from lowcode_faas_core.sandbox.keeper import Keeper
 from lowcode_faas_core.sandbox.shelves import Lease, PoolCaps, Waiter, Want
@@ -205,17 +206,18 @@ class Pool:
     def _wait(self, waiter: Waiter, deadline_ns: int) -> Lease:
         books = self._books
         last_ns = min(deadline_ns, waiter.since_ns + self._caps.queue_timeout_ns)
-        look_ns = waiter.since_ns + books.patience_ns(waiter.group)
         while True:
             now_ns = self._clock()
-            until_ns = look_ns if now_ns < look_ns else last_ns
+            due_ns = books.growth.due_ns(waiter)
+            until_ns = due_ns if now_ns < due_ns else last_ns
             if waiter.wait(max(0, min(until_ns, last_ns) - now_ns) / 1e9):
                 return waiter.outcome()
             with self._lock:
                 if waiter.settled:
                     return waiter.outcome()
                 now_ns = self._clock()
-                lease = books.claim(waiter.want, waited=now_ns >= look_ns)
+                due = books.growth.is_due(waiter, now_ns)
+                lease = books.claim(waiter.want, waited=due)
                 if lease is not None:
                     books.forget(waiter)
                     return lease
@@ -245,6 +247,9 @@ class Pool:
             self._books.started(want, instance)
             if self._closed:
                 instance.kill(Cause.CANCELLED)
+        if self._books.waiting:
+            # Who waited for this start may be due for another one, and sleeps.
+            self._keeper.wake(GROW_AFTER_NS / 1e9)
         start_ns = self._clock() - began_ns
         return lease._replace(instance=instance, queue_ns=queue_ns, start_ns=start_ns)
 
@@ -270,6 +275,7 @@ class Pool:
         try:
             sandbox = self._launcher.start(limits, deadline_ns)
             outcome = "ok"
+            self._books.growth.note_start(time.monotonic_ns() - began_ns)
         finally:
             self._meter.operation("start_sandbox", outcome, time.monotonic_ns() - began_ns)
         return sandbox

@@ -56,6 +56,8 @@ class Group:
         #: Sandboxes that exist for it: leased, idle and starting.
         self.count = 0
         self.starting = 0
+        #: When the last of its starts ended; a time of the pool's clock.
+        self.grown_ns = 0
         self.waiters: deque[Waiter] = deque()
         self.shelves: list[Shelf] = []
         self.cold_starts = 0
