@@ -8,6 +8,7 @@ import os
 import select
 import threading
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Final
 
 __all__ = ["SharedOutput"]
@@ -54,7 +55,7 @@ class SharedOutput:
     def _is_nowhere(self) -> bool:
         """Tell whether nobody reads it: every service of a host would wait for one lock there."""
         try:
-            return os.path.samestat(os.fstat(self._descriptor), os.stat(os.devnull))
+            return os.path.samestat(os.fstat(self._descriptor), Path(os.devnull).stat())
         except OSError:
             return False
 

@@ -174,7 +174,8 @@ class Link:
                 continue
             if not data:
                 raise _Ended("the connection ended before the answer did")
-            self._more = len(data) == RECEIVE_BYTES
+            # The rest, or the end, may have come with it: of that there is no news any more.
+            self._more = True
             return data
 
     def _comes(self, current: Lane, seconds: float) -> bool:

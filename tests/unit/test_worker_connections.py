@@ -9,12 +9,14 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from lowcode_faas_core import worker_connections
+from lowcode_faas_core.lanes import Lanes
 from lowcode_faas_core.worker_connections import NotSent, WorkerConnections
 from lowcode_faas_core.worker_link import Late, Lost
 
@@ -252,3 +254,28 @@ def test_a_header_cannot_bring_another_one(server: tuple[str, list[int]]) -> Non
     with pytest.raises(NotSent):
         WorkerConnections(url, 4).request("POST", "/", headers, b"", time.monotonic() + 1)
     assert ports == []
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 200 OK\r\nContent-Len", b"garbage\r\n\r\n", b""])
+def test_a_lane_learns_of_an_end_that_came_with_the_last_bytes(peer: Serve, answer: bytes) -> None:
+    def cut(client: socket.socket) -> None:
+        client.recv(65536)
+        client.sendall(answer)
+
+    told: list[object] = []
+
+    def work() -> None:
+        try:
+            ask(WorkerConnections(peer(cut), 1))
+        except Lost as error:
+            told.append(error)
+
+    with ThreadPoolExecutor(1) as pool:
+        lanes = Lanes(pool.submit)
+        lanes.start(work)
+        last = time.monotonic() + 10
+        while not told and time.monotonic() < last:
+            time.sleep(0.05)  # so that all of it is there when the lane goes on
+            lanes.run(0.1)
+        lanes.close()
+    assert len(told) == 1
