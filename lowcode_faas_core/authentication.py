@@ -26,6 +26,8 @@ __all__ = ["LOOK_S", "Authentication", "TokenAuthenticator"]
 
 #: Seconds between two looks at the file of tokens.
 LOOK_S: Final = 2.0
+#: Headers that are remembered with the token they show.
+MOST_SHOWN: Final = 256
 #: Compared with where there is no such id, so that both take the same time; the hash of nothing
 #: that can be shown.
 _NOBODY = bytes(32)
@@ -58,6 +60,8 @@ class TokenAuthenticator(Authenticator):
         self._problem: str | None = None
         #: By id; ``None`` as long as there never was a file.
         self._known: dict[str, _Known] | None = None
+        #: By what was shown: a header that repeats is not hashed again.
+        self._shown: dict[str, _Known] = {}
         self._signature: Signature | None = None
         self._look_at = 0.0
         self._read(file.signature())
@@ -72,6 +76,21 @@ class TokenAuthenticator(Authenticator):
     def authenticate(self, authorization: str) -> Caller | None:
         """Look the token up; ``None`` for what is no token of this service."""
         self._look()
+        # Taken before the tokens are looked at: with new ones goes a new memory.
+        shown = self._shown
+        found = shown.get(authorization)
+        if found is None:
+            found = self._find(authorization)
+            if found is None:
+                return None
+            if len(shown) >= MOST_SHOWN:
+                shown.clear()
+            shown[authorization] = found
+        if found.expires is not None and time.time() >= found.expires:
+            raise Unauthenticated("the token has expired")
+        return found.caller
+
+    def _find(self, authorization: str) -> _Known | None:
         scheme, _, shown = authorization.partition(" ")
         shown = shown.strip()
         if (
@@ -85,9 +104,7 @@ class TokenAuthenticator(Authenticator):
         same = hmac.compare_digest(hash_of(secret), _NOBODY if found is None else found.digest)
         if found is None or not same:
             raise Unauthenticated("the token is not known here, or was revoked")
-        if found.expires is not None and time.time() >= found.expires:
-            raise Unauthenticated("the token has expired")
-        return found.caller
+        return found
 
     def degraded(self) -> list[str]:
         """Return why the file cannot be read now."""
@@ -123,6 +140,7 @@ class TokenAuthenticator(Authenticator):
                 token.id: _Known(token.caller, bytes.fromhex(token.sha256), token.expires)
                 for token in tokens or ()
             }
+            self._shown = {}
         self._signature = signature
 
 
