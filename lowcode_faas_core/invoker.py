@@ -372,4 +372,5 @@ def _result(
 
 
 def _ms(nanoseconds: int) -> float:
-    return round(nanoseconds / 1e6, 3)
+    # Half the time of ``round``, five times an invocation.
+    return (nanoseconds + 500) // 1000 / 1000

@@ -92,6 +92,7 @@ class ProcessSandbox(Sandbox):
         self._outer_status: int | None = None
         self._lock = threading.Lock()
         self._end: End | None = None
+        self._watch(self._processes[0])
         self._descriptor = channel.fileno()
         # Bound once: both are called for every request.
         self._receive = channel.recv
@@ -107,6 +108,7 @@ class ProcessSandbox(Sandbox):
             if node_pid != self.pid:
                 self._node_fd = os.pidfd_open(node_pid)
                 self._processes.append(self._node_fd)
+                self._watch(self._node_fd)
             if init_pid is not None and init_pid != self.pid:
                 self._init_fd = os.pidfd_open(init_pid)
                 self._processes.append(self._init_fd)
@@ -209,10 +211,12 @@ class ProcessSandbox(Sandbox):
         """Tell whether Node ended; about 1 µs. The chain around it holds the channel a little on."""
         if self._end is not None:
             return True
-        # Made anew: one poll object refuses two threads at a time, and the pool looks as well.
-        poll = select.poll()
-        poll.register(self._processes[0] if self._node_fd is None else self._node_fd, select.POLLIN)
-        return bool(poll.poll(0))
+        try:
+            return bool(self._gone.poll(0))
+        except RuntimeError:  # the pool looks at the same moment: one poll object, one thread
+            poll = select.poll()
+            poll.register(self._watched, select.POLLIN)
+            return bool(poll.poll(0))
 
     def cpu_ns(self) -> int | None:
         """Return the CPU time of Node's threads; a child of user code is not counted."""
@@ -235,6 +239,12 @@ class ProcessSandbox(Sandbox):
         if at < 0:
             return None
         return int(status[at + 6 : status.index(b"kB", at)]) * 1024
+
+    def _watch(self, process: int) -> None:
+        """Have :meth:`gone` look at this descriptor of a process."""
+        self._watched = process
+        self._gone = select.poll()
+        self._gone.register(process, select.POLLIN)
 
     def _still_running(self) -> tuple[int, int] | None:
         """Return a descriptor and the event on it that must come before all is over."""
