@@ -1,9 +1,14 @@
 // The echo as a function of Google's functions-framework. Computes first when it is told to.
 import functions from '@google-cloud/functions-framework';
 
+function steps(x) {
+  for (let i = 0; i < 1000; i++) x = (Math.imul(x, 31) + i) | 0;
+  return x;
+}
+
 function spin(loops) {
   let x = 0;
-  for (let i = 0; i < loops; i++) x = (x * 31 + i) | 0;
+  for (let n = 0; n < loops; n++) x = steps(x);
   return x;
 }
 
