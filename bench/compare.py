@@ -95,6 +95,8 @@ def machine() -> list[str]:
         f"- Python {platform.python_version()}, {packages}; Node {node_version}",
         f"- service and echo: {settings.workers} workers × {settings.threads} threads, keep-alive; "
         "the others are one process each",
+        "- both of them: a connection stays with the worker that accepts it first, so that one of the "
+        "two may have nearly all; tables say which part of the connections one process had, the median",
         "- service, but for what a row names: storage `files`, runner `process`, a token in every "
         "request, executions kept, logs to stdout",
         f"- its pool: at most {pool.max_instances} sandboxes, {pool.per_function} of one function, "
@@ -122,7 +124,10 @@ def report(plan: Plan, rows: list[Row], tables: list[str], missing: list[str]) -
             "",
             *machine(),
             f"- {plan.rounds} rounds of {plan.seconds:g} s each, or {plan.calls} of one call each, every "
-            "other one in reverse order; ratios are taken round by round",
+            "other one in reverse order; every one is loaded as long once before; ratios are taken round "
+            "by round",
+            "- the load comes from one thread of wrk, on the same cores; where it takes a whole one, it is "
+            "what limits",
             *(f"- {sentence}" for sentence in missing),
             "",
             *shown(rows),
@@ -130,7 +135,6 @@ def report(plan: Plan, rows: list[Row], tables: list[str], missing: list[str]) -
             f"{tally(rows)}.",
             "",
             *tables,
-            "",
         ]
     )
 

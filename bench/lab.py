@@ -69,10 +69,7 @@ class Lab:
 
         ``settings`` are named without their prefix, ``environ`` is passed on as it is.
         """
-        data = self.folder / name
-        # The notice is for balancers: without it the next service starts two seconds sooner.
-        variables = {"RUNNER": "process", "DRAIN_NOTICE_S": "0", **(settings or {})}
-        variables["DATA_DIR"] = str(data)
+        data, variables = self._variables(name, settings)
         prefixed = {f"LOWCODE_FAAS_{key}": value for key, value in variables.items()}
         made = subprocess.run(
             [COMMAND, "token", "create", "bench"],
@@ -84,10 +81,12 @@ class Lab:
         if made.returncode:
             raise Unmeasurable(f"{name} makes no token: {made.stderr.strip()[-300:]}")
         headers = {"Authorization": f"Bearer {made.stdout.strip()}"}
-        service = Service(name, data, variables, headers, environ)
-        self._stack.callback(service.stop)
-        service.wait()
-        return service
+        return self._ready(Service(name, data, variables, headers, environ))
+
+    def worker(self, name: str = "worker", settings: Mapping[str, str] | None = None) -> Service:
+        """Start what runs invocations for a dispatcher; the two of them share ``WORKER_TOKEN``."""
+        data, variables = self._variables(name, settings)
+        return self._ready(Service(name, data, variables, role="worker"))
 
     def echo(self) -> Server:
         """Start the bare Flask application."""
@@ -151,6 +150,19 @@ class Lab:
             "S3_SECRET_KEY": s3.secret_key,
         }
         return settings
+
+    def _variables(
+        self, name: str, settings: Mapping[str, str] | None
+    ) -> tuple[Path, dict[str, str]]:
+        data = self.folder / name
+        # The notice is for balancers: without it the next service starts two seconds sooner.
+        variables = {"RUNNER": "process", "DRAIN_NOTICE_S": "0", **(settings or {})}
+        return data, {"DATA_DIR": str(data), **variables}
+
+    def _ready(self, service: Service) -> Service:
+        self._stack.callback(service.stop)
+        service.wait()
+        return service
 
     def _started(self, servers: list[Server]) -> list[Server]:
         for server in servers:

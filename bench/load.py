@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.processes import cpu_s
+from bench.processes import connections as connections_to
+from bench.processes import cpu_by_executable
 from bench.servers import WITH_ME, Server, Unmeasurable
 
 __all__ = ["Taken", "Target", "load", "pressed"]
@@ -31,6 +35,8 @@ class Target:
     path: str
     body: Any
     spread: int = 1
+    #: Servers that this one asks in turn: their CPU is counted with its own.
+    behind: tuple[Server, ...] = ()
 
     @property
     def name(self) -> str:
@@ -43,25 +49,37 @@ class Taken:
     """What one round brought."""
 
     per_s: float
-    #: CPU of the whole process tree for one request, in microseconds.
+    #: CPU of the whole process trees for one request, in microseconds.
     cpu_us: float
     p50_us: float
     p99_us: float
     #: Answers that were no 2xx, and requests that got none.
     failed: int
+    #: The CPU by server and what its processes run, ``dispatcher node``; in microseconds, too.
+    cpu_of_us: Mapping[str, float] = field(default_factory=dict)
+    #: Cores that wrk itself took. It has one thread: from 1 on it is what limits.
+    wrk_cores: float = 0.0
+    #: The part of the connections that the process with most of them had.
+    at_one: float = 1.0
 
 
 def load(target: Target, connections: int, seconds: float) -> Taken:
     """Load a target for a while, over connections that are kept."""
-    before = cpu_s(target.server.process.pid)
+    # One that is there for the server's own calls is none of the load.
+    others = _connections_of(target)
+    before, wrk_before_s = _cpu_of(target), _ended_s()
     with _wrk(target, connections) as wrk:
+        time.sleep(seconds / 2)
+        held = _connections_of(target) - others
         try:
-            said, _ = wrk.communicate(timeout=seconds)
+            said, _ = wrk.communicate(timeout=seconds / 2)
         except subprocess.TimeoutExpired:
             # It counts whole seconds only, but sums up whenever it is interrupted.
             wrk.send_signal(signal.SIGINT)
             said, _ = wrk.communicate(timeout=END_S)
-    used_s = cpu_s(target.server.process.pid) - before
+    wrk_s = _ended_s() - wrk_before_s
+    used_s = _cpu_of(target)
+    used_s.subtract(before)
     figures = next((line for line in said.splitlines() if line.startswith("figures ")), "")
     if not figures:
         raise Unmeasurable(f"{target.name} cannot be asked: {said}")
@@ -69,7 +87,17 @@ def load(target: Target, connections: int, seconds: float) -> Taken:
     good = requests - failed
     if good <= 0:
         raise Unmeasurable(f"{target.name} answered nothing well: {said}")
-    return Taken(good / took_us * 1e6, used_s / good * 1e6, p50_us, p99_us, failed)
+    cpu_of_us = {name: each / good * 1e6 for name, each in used_s.items()}
+    return Taken(
+        good / took_us * 1e6,
+        sum(cpu_of_us.values()),
+        p50_us,
+        p99_us,
+        failed,
+        cpu_of_us,
+        wrk_s / took_us * 1e6,
+        max(held.values(), default=0) / max(1, held.total()),
+    )
 
 
 @contextmanager
@@ -79,6 +107,26 @@ def pressed(target: Target, connections: int) -> Iterator[None]:
         yield
         if wrk.poll() is not None:
             raise Unmeasurable(f"the callers of {target.name} ended on their own")
+
+
+def _cpu_of(target: Target) -> Counter[str]:
+    return Counter(
+        {
+            f"{server.name} {name}": used_s
+            for server in (target.server, *target.behind)
+            for name, used_s in cpu_by_executable(server.process.pid).items()
+        }
+    )
+
+
+def _connections_of(target: Target) -> Counter[int]:
+    return connections_to(target.server.process.pid, target.server.port)
+
+
+def _ended_s() -> float:
+    """Return the CPU of all children that have ended; while a load lasts, wrk alone does."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 @contextmanager

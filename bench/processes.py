@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["ancestors", "cpu_s", "executable", "pss_bytes", "tree"]
+__all__ = [
+    "ancestors",
+    "connections",
+    "cpu_by_executable",
+    "cpu_s",
+    "executable",
+    "pss_bytes",
+    "tree",
+]
 
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 #: Places in /proc/PID/stat after the name: parent, then utime, stime, cutime, cstime.
 _PARENT = 1
 _TIMES = slice(11, 15)
+#: Places in /proc/net/tcp and tcp6, and its word for an established connection.
+_LOCAL, _STATE, _INODE = 1, 3, 9
+_ESTABLISHED = "01"
 
 
 def _stat(pid: int) -> list[str] | None:
@@ -37,12 +50,40 @@ def tree(pid: int) -> list[int]:
 
 def cpu_s(pid: int) -> float:
     """Return the CPU time of the tree in seconds, with that of its members that have ended."""
-    ticks = 0
+    return sum(cpu_by_executable(pid).values())
+
+
+def cpu_by_executable(pid: int) -> Counter[str]:
+    """Return the same by what its members run; what has ended counts as its parent."""
+    ticks: Counter[str] = Counter()
     for each in tree(pid):
         stat = _stat(each)
         if stat is not None:
-            ticks += sum(map(int, stat[_TIMES]))
-    return ticks * _TICK_S
+            ticks[executable(each)] += sum(map(int, stat[_TIMES]))
+    return Counter({name: count * _TICK_S for name, count in ticks.items()})
+
+
+def connections(pid: int, port: int) -> Counter[int]:
+    """Return how many connections to a port each process of the tree has."""
+    tables = (Path(f"/proc/net/{name}") for name in ("tcp", "tcp6"))
+    lines = (line.split() for each in tables for line in each.read_text().splitlines()[1:])
+    sockets = {
+        f"socket:[{parts[_INODE]}]"
+        for parts in lines
+        if parts[_STATE] == _ESTABLISHED and int(parts[_LOCAL].rpartition(":")[2], 16) == port
+    }
+    return Counter({each: _open_of(each, sockets) for each in tree(pid)})
+
+
+def _open_of(pid: int, sockets: set[str]) -> int:
+    found = 0
+    try:
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                found += str(entry.readlink()) in sockets
+    except OSError:
+        return 0
+    return found
 
 
 def pss_bytes(pid: int) -> int:

@@ -102,7 +102,7 @@ class Server:
 
 
 class Service(Server):
-    """A dispatcher with storage and sandboxes of its own."""
+    """A dispatcher with storage and sandboxes of its own, or the other role."""
 
     ready_path = "/readyz"
 
@@ -113,13 +113,15 @@ class Service(Server):
         variables: Mapping[str, str],
         headers: Mapping[str, str] | None = None,
         environ: Mapping[str, str] | None = None,
+        role: str = "dispatcher",
     ) -> None:
         """Start it on ``folder``; ``variables`` are its settings without their prefix."""
         port = free_port()
-        settings = {"LISTEN": f"127.0.0.1:{port}", "DATA_DIR": str(folder), **variables}
+        listen = "WORKER_LISTEN" if role == "worker" else "LISTEN"
+        settings = {listen: f"127.0.0.1:{port}", "DATA_DIR": str(folder), **variables}
         super().__init__(
             name,
-            [COMMAND, "dispatcher"],
+            [COMMAND, role],
             port,
             environ={
                 **(environ or {}),

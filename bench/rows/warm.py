@@ -68,13 +68,17 @@ def throughput(taken: Rounds[Taken], ours: str, other: str, expected: Expectatio
 def table(taken: Rounds[Taken], connections: int) -> list[str]:
     """Return everybody's figures."""
     lines = [
-        f"| {connections} connections | requests/s | CPU µs | p50 µs | p99 µs | failed |",
-        "|---|---|---|---|---|---|",
+        f"| {connections} connections | requests/s | CPU µs | p50 µs | p99 µs | failed "
+        "| at one process | wrk, cores |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name in taken.taken:
         figures = [taken.median(name, figure) for figure in _FIGURES]
         failed = sum(taken.series(name, lambda each: each.failed))
-        lines.append(f"| {name} | " + " | ".join(f"{f:.0f}" for f in (*figures, failed)) + " |")
+        shown = " | ".join(f"{figure:.0f}" for figure in (*figures, failed))
+        wrk_cores = taken.median(name, lambda each: each.wrk_cores)
+        at_one = taken.median(name, lambda each: each.at_one)
+        lines.append(f"| {name} | {shown} | {at_one * 100:.0f} % | {wrk_cores:.2f} |")
     return lines
 
 
