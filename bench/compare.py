@@ -23,6 +23,7 @@ from typing import Final, NamedTuple
 
 from bench import peers
 from bench.lab import Lab, node
+from bench.missed import explained
 from bench.rows import (
     Expectation,
     Findings,
@@ -120,7 +121,7 @@ def report(plan: Plan, rows: list[Row], tables: list[str], missing: list[str]) -
         [
             "# Results",
             "",
-            "Written by `make bench`; do not edit.",
+            "Written by `make bench`; do not edit. What it says of missed rows comes from `bench/missed.md`.",
             "",
             *machine(),
             f"- {plan.rounds} rounds of {plan.seconds:g} s each, or {plan.calls} of one call each, every "
@@ -133,6 +134,9 @@ def report(plan: Plan, rows: list[Row], tables: list[str], missing: list[str]) -
             *shown(rows),
             "",
             f"{tally(rows)}.",
+            "",
+            *explained(rows),
+            "## Figures",
             "",
             *tables,
         ]

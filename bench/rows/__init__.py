@@ -67,6 +67,8 @@ class Expectation:
     what: str
     bound: float
     least: bool = False
+    #: Whether how the service is built decides it, more than what that costs: ``missed.md`` says why.
+    by_design: bool = False
 
     @property
     def target(self) -> str:

@@ -45,7 +45,7 @@ def measure(lab: Lab, plan: Plan) -> Findings:
     ]
     return Findings(
         [row for each in found for row in each.rows],
-        [line for each in found for line in (*each.tables, "")],
+        [line for each in found for line in (*each.tables, "")][:-1],
     )
 
 

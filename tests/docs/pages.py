@@ -16,6 +16,7 @@ from markdown_it.token import Token
 ROOT = Path(__file__).resolve().parents[2]
 PATTERNS = (
     "*.md",
+    "bench/missed.md",
     "docs/**/*.md",
     "plugins/*/README.md",
     "examples/**/*.md",
