@@ -1,6 +1,6 @@
 """Measures the service beside a bare echo and other hosts of functions, and says what holds.
 
-``python -m bench.compare`` writes ``bench/RESULTS.md``; with ``--quick`` it only prints, in less than
+``python -m bench.compare`` writes ``bench/RESULTS.md``; with ``--quick`` it only prints, in about
 two minutes, the rows that need neither Docker nor many functions, and with ``--only`` those named.
 Exits with 1 when a row is missed or was not measured. Needs wrk; ``make bench`` and
 ``make bench-quick`` run it. Ctrl-C and SIGTERM end every server before it ends itself.
