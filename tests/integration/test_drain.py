@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -100,12 +101,18 @@ def test_a_dispatcher_that_ends_gives_up_what_a_worker_runs_and_says_so(
     assert worker.text().count("nap begins") == 1
 
 
+def pollers(pid: int) -> int:
+    """Return how many pollers a process has: gunicorn's and the lanes' once it serves."""
+    links = [os.readlink(each) for each in Path(f"/proc/{pid}/fd").iterdir()]
+    return links.count("anon_inode:[eventpoll]")
+
+
 def test_a_reload_waits_for_those_who_come(serve: Serve, poll: Poll) -> None:
     # Given new processes that take their time until they serve
     service = serve(WORKERS="2")
     old = set(service.gunicorn_workers())
     # One that is told to end before it has an application has nothing to wait with.
-    poll("both have built", lambda: all(len(os.listdir(f"/proc/{s.pid}/task")) > 2 for s in old))
+    poll("both serve", lambda: all(pollers(seen.pid) == 2 for seen in old))
     service.deploy("nap", NAP)
     service.process.send_signal(signal.SIGHUP)
     poll("new ones are there", lambda: len(set(service.gunicorn_workers()) - old) == 2)
