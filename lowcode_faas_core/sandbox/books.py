@@ -37,12 +37,15 @@ class Books:
         default_limits: SandboxLimits,
         clock: Callable[[], int],
         bury: Callable[[Instance], None],
+        grow: Callable[[Want], None],
     ) -> None:
         self._caps = caps
         self._default_limits = default_limits
         self._clock = clock
         #: Kills an instance elsewhere; :meth:`buried` is called once its end is certain.
         self._bury = bury
+        #: Starts one more elsewhere; :meth:`started` or :meth:`start_failed` is called after that.
+        self._grow = grow
         self.shelves: dict[tuple[object, ...], Shelf] = {}
         self.groups: dict[FunctionRef, Group] = {}
         self.stock: deque[Instance] = deque()
@@ -113,7 +116,11 @@ class Books:
         self._drop_if_unused(waiter.group)
 
     def claim(self, want: Want, *, waited: bool) -> Lease | None:
-        """Return what ``want`` can have now: an instance, or leave to start one; else ``None``."""
+        """Return what ``want`` can have now: an instance, or leave to start one; else ``None``.
+
+        Who has ``waited`` may have one more started, and waits on: one that others have may come
+        free sooner.
+        """
         shelf = self.shelves.get(want.key)
         if shelf is not None and not want.fresh:
             try:
@@ -137,6 +144,9 @@ class Books:
             group.count += 1
             if not want.fresh:
                 self._shelf(want, group).members += 1
+            if shelf is not None and not want.fresh:
+                self._grow(want)
+                return None
             return Lease(None, StartKind.COLD)
         if self.ending < self._wanting_capacity():
             self._evict(group)
@@ -174,9 +184,11 @@ class Books:
             want = waiter.want
             if want.key in refused:
                 continue
+            starting = group.starting
             lease = self.claim(want, waited=self.growth.is_due(waiter, now_ns))
             if lease is None:
-                refused.add(want.key)
+                if group.starting == starting:
+                    refused.add(want.key)
                 continue
             self.forget(waiter)
             waiter.grant(lease)

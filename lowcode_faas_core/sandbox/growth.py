@@ -23,6 +23,8 @@ SURPLUS_NS: Final = 10_000_000_000
 #: one tells, and until then only one that hangs is not waited for.
 START_GUESS_NS: Final = 1_000_000_000
 START_AT_MOST_NS: Final = 2_000_000_000
+#: So long after a start that failed none is begun beside what a function has, in nanoseconds.
+FAILED_NS: Final = 1_000_000_000
 
 
 class Growth:
@@ -33,6 +35,7 @@ class Growth:
         #: harm.
         self.start_ns = START_GUESS_NS
         self._seen = False
+        self._resume_ns = 0
 
     def note_start(self, took_ns: int) -> None:
         """Learn from a start that succeeded: up at once, down by an eighth."""
@@ -40,6 +43,10 @@ class Growth:
         above_ns = took_ns - self.start_ns
         self.start_ns += above_ns if above_ns > 0 or not self._seen else above_ns >> 3
         self._seen = True
+
+    def note_failure(self, now_ns: int) -> None:
+        """Begin none for a while: an engine that is down refuses each at once."""
+        self._resume_ns = now_ns + FAILED_NS
 
     def is_due(self, waiter: Waiter, now_ns: int) -> bool:
         """Tell whether who still waits may have one more instance."""
@@ -58,7 +65,7 @@ class Growth:
             patience_ns = max(SHORT_GROW_AFTER_NS, self.start_ns)
         if group.starting >= max(1, group.count - group.starting):
             patience_ns = max(patience_ns, self.start_ns * 3 // 2)
-        return max(waiter.since_ns, group.grown_ns) + patience_ns
+        return max(max(waiter.since_ns, group.grown_ns) + patience_ns, self._resume_ns)
 
 
 def is_surplus(shelf: Shelf, now_ns: int) -> bool:

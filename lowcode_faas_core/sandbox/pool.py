@@ -7,6 +7,7 @@ one lock that is never held while a sandbox is started, spoken to or waited for.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -21,15 +22,17 @@ from lowcode_faas_core.sandbox.books import Books
 from lowcode_faas_core.sandbox.growth import GROW_AFTER_NS
 from lowcode_faas_core.sandbox.instance import Bounds, Instance
 from lowcode_faas_core.sandbox.keeper import Keeper
-from lowcode_faas_core.sandbox.shelves import Lease, PoolCaps, Waiter, Want
+from lowcode_faas_core.sandbox.shelves import Lease, PoolCaps, Shelf, Waiter, Want
 from lowcode_faas_core.sandbox.undertaker import Undertaker
 from lowcode_faas_core.sandbox.verdict import Cause
 
 __all__ = ["Pool"]
 
+_log = logging.getLogger(__name__)
+
 #: Longest wait for the sandboxes to end at close, in seconds.
 CLOSE_S: Final = 5.0
-#: Longest start of a sandbox for the stock, in nanoseconds.
+#: Longest start of a sandbox that no invocation waits for alone, in nanoseconds.
 STOCK_START_NS: Final = 30_000_000_000
 #: How long after a sandbox was taken from the stock the next is started, in seconds: a start is the
 #: work of a core for as long as many a first run, which would wait for it.
@@ -59,7 +62,7 @@ class Pool:
         self._drain_ns = 0
         self._ended = threading.Event()
         self._undertaker = Undertaker(self._buried)
-        self._books = Books(caps, default_limits, clock, self._undertaker.take)
+        self._books = Books(caps, default_limits, clock, self._undertaker.take, self._grow)
         self._keeper = Keeper(self.tend, self._reap)
 
     def lease(self, want: Want, deadline_ns: int) -> Lease:
@@ -87,9 +90,12 @@ class Pool:
         if not reusable or shelf is None or self._is_closed():
             self.discard(instance)
             return
+        shelf.group.note_run(run_ns)
+        self._shelve(instance, shelf)
+
+    def _shelve(self, instance: Instance, shelf: Shelf) -> None:
         books = self._books
         instance.idle_since_ns = self._clock()
-        shelf.group.note_run(run_ns)
         shelf.idle.append(instance)
         # Pushed first, looked second: a waiter announces itself before its last look at the shelf,
         # and close looks at the shelves after it has closed.
@@ -236,6 +242,7 @@ class Pool:
             sandbox = self._launch(want.limits, deadline_ns)
         except BaseException as error:
             with self._lock:
+                self._books.growth.note_failure(self._clock())
                 self._books.start_failed(want)
             if isinstance(error, FaasError) or not isinstance(error, Exception):
                 if isinstance(error, FaasError) and self._clock() >= deadline_ns:
@@ -252,6 +259,28 @@ class Pool:
             self._keeper.wake(GROW_AFTER_NS / 1e9)
         start_ns = self._clock() - began_ns
         return lease._replace(instance=instance, queue_ns=queue_ns, start_ns=start_ns)
+
+    def _grow(self, want: Want) -> None:
+        """Start one more beside those who wait; called with the lock held."""
+        start = threading.Thread(
+            target=self._start_beside, args=(want,), name="pool-start", daemon=True
+        )
+        start.start()
+
+    def _start_beside(self, want: Want) -> None:
+        deadline_ns = time.monotonic_ns() + STOCK_START_NS
+        try:
+            instance = self._start(want, Lease(None, StartKind.COLD), deadline_ns, 0).instance
+        except FaasError as error:
+            _log.debug("a function could not get one more sandbox: %s", error)
+            return
+        assert instance is not None  # noqa: S101  # a start has made one
+        assert instance.shelf is not None  # noqa: S101  # not for `fresh`
+        self._shelve(instance, instance.shelf)
+        # Those it was not enough for sleep, and are due for more by then.
+        time.sleep(GROW_AFTER_NS / 1e9)
+        with self._lock:
+            self._books.serve()
 
     def _refill(self) -> bool:
         """Start one sandbox for the stock where that delays nobody; tell whether to go on."""

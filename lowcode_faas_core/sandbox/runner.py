@@ -21,6 +21,7 @@ from lowcode_faas_core.model import (
     Reuse,
     SourceCheck,
     SourceFault,
+    StartKind,
 )
 from lowcode_faas_core.sandbox.channel import ChannelClosed, DeadlinePassed, NothingDelivered
 from lowcode_faas_core.sandbox.instance import Bounds, Instance
@@ -138,7 +139,10 @@ class PooledRunner(Runner):
         if instance.worked_while_idle(cpu_before):
             raise NothingDelivered("it went on working after its last run")
         verdict: Verdict | None = None
+        kind = lease.kind
         if not instance.loaded:
+            if kind is StartKind.WARM:
+                kind = StartKind.COLD  # started beside those who waited
             verdict = elsewhere(lambda: instance.load(invocation, source, on_log))
             loaded_ns = time.monotonic_ns()
         if verdict is None:
@@ -152,7 +156,7 @@ class PooledRunner(Runner):
         self._pool.release(instance, reusable=verdict.reusable, run_ns=run_ns)
         return Execution(
             status=verdict.status,
-            start=lease.kind,
+            start=kind,
             output=verdict.output,
             error=verdict.error,
             queue_ns=lease.queue_ns,

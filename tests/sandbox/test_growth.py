@@ -6,7 +6,8 @@ import threading
 
 import pytest
 
-from lowcode_faas_core.model import FunctionRef, SandboxLimits
+from lowcode_faas_core.errors import RunnerUnavailable
+from lowcode_faas_core.model import FunctionRef, SandboxLimits, StartKind
 from lowcode_faas_core.sandbox.growth import SURPLUS_NS, Growth, is_surplus
 from lowcode_faas_core.sandbox.shelves import Group, Shelf, Waiter, Want
 
@@ -120,3 +121,82 @@ def test_a_burst_of_long_runs_gets_an_instance_each(bench, deployment, invocatio
     for thread in threads:
         thread.join()
     assert len(b.launcher.started) == 8
+
+
+@pytest.fixture
+def busy(bench, deployment, invocation, until):
+    """A function whose only instance is in a run, until told; its next starts do as ``then`` does."""
+    go, begun, then = threading.Event(), threading.Event(), []
+
+    def wait(_talk, _context, value):
+        if value.get("wait"):
+            begun.set()
+            go.wait(30)
+        return {"ok": True, "data": None}
+
+    b = bench(wait)
+    function = deployment()
+    b.run(invocation(function))
+    start = b.launcher.start
+
+    def start_then(*given):
+        for each in then:
+            each()
+        return start(*given)
+
+    b.launcher.start = start_then
+    first = threading.Thread(target=b.run, args=(invocation(function, {"wait": True}),))
+    first.start()
+    begun.wait(30)
+    found = []
+    second = threading.Thread(target=lambda: found.append(b.run(invocation(function))))
+    yield b, go, then, second, found
+    go.set()
+    first.join()
+    second.join()
+
+
+def test_who_had_a_start_begun_takes_what_comes_free_before_it_ends(busy, until):
+    b, go, then, second, found = busy
+    hung = threading.Event()
+    then.append(lambda: hung.wait(30))
+    second.start()
+    until(lambda: b.runner.stats()["starting"] == 1)
+    go.set()
+    second.join(20)
+    assert [each.start for each in found] == [StartKind.WARM]
+    assert b.runner.stats()["starting"] == 1
+    hung.set()
+    until(lambda: b.runner.stats()["idle"] == 2)
+
+
+def test_a_start_that_fails_beside_an_instance_fails_nobody(busy, until):
+    b, go, then, second, found = busy
+    tried = []
+
+    def fail():
+        tried.append(1)
+        raise RunnerUnavailable("no engine")
+
+    then.append(fail)
+    second.start()
+    until(lambda: tried)
+    go.set()
+    second.join(20)
+    assert [each.start for each in found] == [StartKind.WARM]
+    assert b.runner.stats()["starting"] == 0
+
+
+def test_who_gets_what_was_started_meanwhile_started_cold(busy):
+    b, _, _, second, found = busy
+    second.start()
+    second.join(20)
+    assert [each.start for each in found] == [StartKind.COLD]
+    assert found[0].queue_ns > 0
+    assert len(b.launcher.started) == 2
+
+
+def test_after_a_failed_start_none_is_begun_for_a_while(group, growth):
+    group.count = 1
+    growth.note_failure(7 * MS)
+    assert growth.due_ns(waiting(group)) == 1007 * MS
