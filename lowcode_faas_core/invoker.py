@@ -203,6 +203,10 @@ class LocalInvoker(Invoker):
         finally:
             del self._chosen[invocation.execution_id]
 
+    def known_deployment(self, deployment_id: str, ref: FunctionRef) -> Deployment | None:
+        """Return what a dispatcher has resolved, where it was run here before."""
+        return self._deployments.known(deployment_id, ref)
+
     def deployment(self, deployment_id: str, ref: FunctionRef) -> Deployment:
         """Return what a dispatcher has resolved; raises as ``Storage.deployment_by_id``."""
         return self._deployments.find(deployment_id, ref)

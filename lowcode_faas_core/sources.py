@@ -56,18 +56,21 @@ class DeploymentCache:
         self._kept: OrderedDict[tuple[str, FunctionRef], Deployment] = OrderedDict()
         self._lock = threading.Lock()
 
-    def find(self, deployment_id: str, ref: FunctionRef) -> Deployment:
-        """Return a deployment of a function; as ``Storage.deployment_by_id`` where it is not kept."""
+    def known(self, deployment_id: str, ref: FunctionRef) -> Deployment | None:
+        """Return a deployment of a function that is kept."""
         key = deployment_id, ref
         with self._lock:
             found = self._kept.get(key)
             if found is not None:
                 self._kept.move_to_end(key)
-                return found
+            return found
+
+    def find(self, deployment_id: str, ref: FunctionRef) -> Deployment:
+        """Return a deployment of a function as ``Storage.deployment_by_id`` does, and keep it."""
         found = elsewhere(lambda: self._storage.deployment_by_id(deployment_id, ref))
         if self._enabled:
             with self._lock:
-                self._kept[key] = found
+                self._kept[deployment_id, ref] = found
                 if len(self._kept) > MOST_DEPLOYMENTS:
                     self._kept.popitem(last=False)
         return found

@@ -179,10 +179,12 @@ def check() -> Response:
 
 def _invocation(services: Services, body: RunRequest) -> Invocation:
     arrived_ns = time.monotonic_ns()
-    ref = FunctionRef(
-        check_collection_path(body.collection_path),
-        check_function_name(body.function_name, "/function_name"),
-    )
+    invoker = cast(LocalInvoker, services.invoker)
+    ref = FunctionRef(body.collection_path, body.function_name)
+    deployment = invoker.known_deployment(body.deployment_id, ref)
+    if deployment is None:
+        check_collection_path(body.collection_path)
+        check_function_name(body.function_name, "/function_name")
     check_execution_id(body.execution_id)
     if body.replay_of is not None:
         check_execution_id(body.replay_of, "/replay_of")
@@ -216,7 +218,7 @@ def _invocation(services: Services, body: RunRequest) -> Invocation:
         execution_id=body.execution_id,
         run_id=body.run_id,
         request_id=body.request_id,
-        deployment=cast(LocalInvoker, services.invoker).deployment(body.deployment_id, ref),
+        deployment=deployment or invoker.deployment(body.deployment_id, ref),
         env=body.env,
         request_env=body.request_env,
         input=body.input,

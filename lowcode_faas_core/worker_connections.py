@@ -95,20 +95,23 @@ class WorkerConnections:
 
     def _take(self) -> Link | None:
         """Return the connection that was used last, unless it ended or is too old."""
-        with contextlib.suppress(IndexError):
-            while True:
+        while True:
+            try:
                 link = self._idle.pop()
-                if time.monotonic() - link.since <= IDLE_S and not link.has_ended():
-                    return link
-                link.close()
-        return None
+            except IndexError:
+                return None
+            if time.monotonic() - link.since <= IDLE_S and not link.has_ended():
+                return link
+            link.close()
 
     def _give_back(self, link: Link) -> None:
         now = link.since = time.monotonic()
         self._idle.append(link)
-        with contextlib.suppress(IndexError):
+        try:
             while len(self._idle) > self._most or now - self._idle[0].since > IDLE_S:
                 self._idle.popleft().close()
+        except IndexError:
+            pass  # others took what was there
         if self._closed:
             self.close()
 

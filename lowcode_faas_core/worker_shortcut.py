@@ -15,7 +15,6 @@ import msgspec
 from flask import Flask
 
 from lowcode_faas_core.api.context import RAISED
-from lowcode_faas_core.ids import new_id
 from lowcode_faas_core.model import RunResult
 from lowcode_faas_core.names import is_request_id
 from lowcode_faas_core.wire import API_VERSION, VERSION_HEADER, RunRequest
@@ -26,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["Shortcut"]
 
 _VERSION_KEY: Final = "HTTP_" + VERSION_HEADER.upper().replace("-", "_")
+
+_TAKEN: Final = "lowcode_faas.taken"
 
 _decode = msgspec.json.Decoder(RunRequest).decode
 _encode = msgspec.json.Encoder().encode
@@ -49,7 +50,7 @@ class Shortcut:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a run, or have the application answer."""
-        if not self.takes(environ):
+        if _TAKEN not in environ and not self.takes(environ):
             return self._application(environ, start_response)
         length = int(environ["CONTENT_LENGTH"])
         content = environ["wsgi.input"].read(length)
@@ -72,15 +73,19 @@ class Shortcut:
                 ("Content-Length", str(len(answer))),
                 ("X-Lowcode-Faas-Status", result.status.value),
                 (VERSION_HEADER, str(API_VERSION)),
-                ("X-Request-Id", given if is_request_id(given) else new_id()),
+                ("X-Request-Id", given if is_request_id(given) else result.request_id),
             ],
         )
         return (answer,)
 
     def takes(self, environ: WSGIEnvironment) -> bool:
-        """Tell whether it is a run, and all in order as far as its head says."""
+        """Tell whether it is a run, and all in order as far as its head says.
+
+        What is so is noted in the environment: one that is used again, with another body of a
+        length that lanes take, is not looked at again.
+        """
         length = environ.get("CONTENT_LENGTH", "")
-        return (
+        taken = (
             environ["PATH_INFO"] == "/v1/run"
             and environ["REQUEST_METHOD"] == "POST"
             and environ.get(_VERSION_KEY) == str(API_VERSION)
@@ -94,3 +99,6 @@ class Shortcut:
                 environ.get("HTTP_AUTHORIZATION", "").encode("latin-1", "replace"), self._shown
             )
         )
+        if taken:
+            environ[_TAKEN] = True
+        return taken

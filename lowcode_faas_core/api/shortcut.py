@@ -36,6 +36,7 @@ _SEGMENT: Final = rf"(?!(?:functions|env)/){NAME}"
 _path = re.compile(
     rf"/(?:collections/({_SEGMENT}(?:/{_SEGMENT})*)/)?functions/({NAME})/invoke", re.ASCII
 ).fullmatch
+_NAMED: Final = "lowcode_faas.named"
 _LABEL: Final = "[A-Za-z0-9_-]{1,63}"
 #: Any other Host is Werkzeug's to judge, and a long or odd one refused.
 _host = re.compile(rf"{_LABEL}(?:\.{_LABEL}){{0,10}}(?::[0-9]{{1,5}})?", re.ASCII).fullmatch
@@ -59,7 +60,7 @@ class ShortcutFlask(Flask):
 
     def wsgi_app(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a plain invocation here, everything else as Flask does."""
-        named = _plain(environ)
+        named = environ.get(_NAMED) or _plain(environ)
         if named is None or not self._open:
             return super().wsgi_app(environ, start_response)
         try:
@@ -71,8 +72,12 @@ class ShortcutFlask(Flask):
         return [body]
 
     def takes(self, environ: WSGIEnvironment) -> bool:
-        """Tell whether a request is answered without Flask, unless something is wrong with it."""
-        return self._open and _plain(environ) is not None
+        """Tell whether a request is answered without Flask, unless something is wrong with it.
+
+        What it names is noted in the environment, for whoever uses that again with another body.
+        """
+        environ[_NAMED] = named = _plain(environ)
+        return self._open and named is not None
 
     def _invoke(
         self, environ: dict[str, Any], in_path: str | None, name: str
