@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from functools import partial
+from statistics import median
 from typing import Final
 
 import docker
 from lowcode_faas_docker_runner.ownership import MANAGED, OWNER
 
 from bench.lab import HELLO, Lab, node
-from bench.load import Target, load
-from bench.processes import ancestors, executable, pss_bytes, tree
+from bench.load import Taken, Target, load
+from bench.processes import ancestors, cpu_by_executable, executable, pss_bytes, tree
 from bench.rounds import Ratio, alternate
 from bench.rows import Expectation, Findings, Plan, Row
 from bench.rows.first import first_call
@@ -58,11 +60,49 @@ def _warm(lab: Lab, plan: Plan, settings: dict[str, str], variables: dict[str, s
         service.invoke("hello", BODY["input"])
         targets.append(Target(service, "/functions/hello/invoke", BODY))
         load(targets[-1], CALLERS, plan.seconds)
-    subjects = {each.name: partial(load, each, CALLERS, plan.seconds) for each in targets}
-    taken = alternate(subjects, plan.rounds)
+    beside: list[dict[str, float]] = []
+    taken = alternate(
+        {
+            "process": partial(load, targets[0], CALLERS, plan.seconds),
+            "docker": partial(_load, targets[1], plan.seconds, beside),
+        },
+        plan.rounds,
+    )
     for service in (process, container):
         service.stop()
-    return Findings([throughput(taken, "docker", "process", _WARM)], loads(taken, CALLERS))
+    row = throughput(taken, "docker", "process", _WARM)
+    return Findings([row], [*loads(taken, CALLERS), "", *_costs(beside)])
+
+
+def _load(target: Target, seconds: float, beside: list[dict[str, float]]) -> Taken:
+    """Load it, and note what a request costs beside the service, in microseconds of CPU."""
+    before = _beside_s()
+    taken = load(target, CALLERS, seconds)
+    used_s = {name: each - before[name] for name, each in _beside_s().items()}
+    beside.append({name: each / taken.per_s / seconds * 1e6 for name, each in used_s.items()})
+    return taken
+
+
+def _beside_s() -> dict[str, float]:
+    """Return the CPU time of this machine's engines, their shims and what is in containers."""
+    used_s = {"containers": 0.0, "engine": 0.0, "its shims": 0.0}
+    for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
+        name = executable(pid)
+        if name.startswith("containerd-shim"):
+            parts = cpu_by_executable(pid)
+            used_s["its shims"] += parts.pop(name, 0.0)
+            used_s["containers"] += sum(parts.values())
+        elif name in ("dockerd", "containerd"):
+            # Their tree may hold the shims, which count by themselves.
+            used_s["engine"] += cpu_by_executable(pid)[name]
+    return used_s
+
+
+def _costs(beside: list[dict[str, float]]) -> list[str]:
+    lines = ["| beside the service, under Docker | CPU µs a request |", "|---|---|"]
+    for name in beside[0]:
+        lines.append(f"| {name} | {median(each[name] for each in beside):.0f} |")
+    return lines
 
 
 def _first(lab: Lab, plan: Plan, settings: dict[str, str], variables: dict[str, str]) -> Findings:
