@@ -149,6 +149,15 @@ class Launcher(Versioned, ABC):
         """
         del report
 
+    def prepare(self, limits: SandboxLimits) -> None:
+        """**Optional (default: nothing).** Do ahead what a start with these limits begins with.
+
+        Called by one thread, about every second and a moment after each start, with the limits that
+        most sandboxes have. What is kept is no sandbox: no Node, and next to no memory. :meth:`close`
+        ends it.
+        """
+        del limits
+
     @abstractmethod
     def adopt_orphans(self) -> int:
         """**Required.** End what an earlier life of this service left behind; return how many."""

@@ -145,6 +145,7 @@ class Pool:
             self._books.sweep()
         while self._refill():
             pass
+        self._launcher.prepare(self._default_limits)
 
     def close(self, *, drain_deadline_ns: int = 0) -> None:
         """End every sandbox and thread; what runs at ``drain_deadline_ns`` is cancelled.
@@ -258,6 +259,7 @@ class Pool:
             # Who waited for this start may be due for another one, and sleeps.
             self._keeper.wake(GROW_AFTER_NS / 1e9)
         start_ns = self._clock() - began_ns
+        self._keeper.wake(REFILL_AFTER_S)
         return lease._replace(instance=instance, queue_ns=queue_ns, start_ns=start_ns)
 
     def _grow(self, want: Want) -> None:

@@ -11,7 +11,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -143,13 +143,15 @@ class Cgroups:
                 all_gone &= _empty(folder)
         return found, all_gone
 
-    def remove_forgotten(self) -> None:
+    def remove_forgotten(self, is_known: Callable[[str], bool]) -> None:
         """Remove old empty groups whose lease is lost, with a folder of temporary files that is gone.
 
-        The group of a sandbox that lives is never empty, but for the moment before it is entered.
+        ``is_known`` tells whether there is a lease of an owner: groups that it made ahead are empty.
         """
         for parent in set(self.parents.values()):
             for folder in parent.glob(f"{_PREFIX}*"):
+                if is_known(folder.name.removeprefix(_PREFIX).rpartition("-")[0]):
+                    continue
                 with contextlib.suppress(OSError):
                     if time.time() - folder.stat().st_mtime > _FORGOTTEN_S:
                         folder.rmdir()

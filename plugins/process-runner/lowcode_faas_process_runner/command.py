@@ -11,10 +11,14 @@ from lowcode_faas_core.model import SandboxLimits
 from lowcode_faas_process_runner.layers import Layers
 from lowcode_faas_process_runner.node import Node
 
-__all__ = ["CHANNEL_FD", "OPEN_FILES", "allocation", "command", "heap_mb"]
+__all__ = ["CHANNEL_FD", "LEAVE", "OPEN_FILES", "allocation", "command", "heap_mb"]
 
 #: Where the bootstrap finds its channel.
 CHANNEL_FD: Final = 3
+#: What a shell in Node's place waits for on the channel, and then becomes Node. It reads what is no
+#: file byte by byte: what follows the line is left to Node.
+LEAVE: Final = b"\n"
+_ON_LEAVE: Final = f'read -r leave <&{CHANNEL_FD} || exit 0; exec "$0" "$@"'
 #: Node itself holds about 20; more than this is EMFILE in user code.
 OPEN_FILES: Final = 512
 #: What the chain's own processes (init, and one before exec) take of a limit on processes.
@@ -84,17 +88,21 @@ def command(
     uid: int | None,
     groups: Sequence[str] = (),
     limit_processes: bool = False,
+    on_leave: bool = False,
 ) -> list[str]:
     """Return the whole command; its stdin is the channel, which Node gets as descriptor 3.
 
-    ``groups`` are cgroups for the sandbox to enter, ``folder`` is the one user code may use.
+    ``groups`` are cgroups for the sandbox to enter, ``folder`` is the one user code may use. With
+    ``on_leave`` all is there but Node, which starts when :data:`LEAVE` comes on the channel.
     """
     drop = layers.drop_command(uid)
+    waiting = (layers.tools.shell, "-c", _ON_LEAVE) if on_leave else ()
     return [
         *(layers.tools.setpriv, "--pdeathsig", "KILL"),
         *layers.namespace_command(),
         *(layers.tools.shell, "-c", _script(layers, limits, groups, limit_processes), "sh"),
         *drop,
+        *waiting,
         executable,
         *node_flags(node, limits, folder),
         *("-e", loader, str(CHANNEL_FD), str(CHANNEL_FD), "-"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import itertools
+import logging
 import os
 import secrets
 import socket
@@ -22,14 +23,15 @@ from lowcode_faas_core.model import SandboxLimits
 from lowcode_faas_core.sandbox.loader import LOADER, bootstrap
 from lowcode_faas_core.sandbox.protocol import TOKEN_BYTES, greeting
 from lowcode_faas_process_runner.cgroups import Cgroups, Group
-from lowcode_faas_process_runner.command import OWN_PROCESSES, allocation, command
+from lowcode_faas_process_runner.command import LEAVE, OWN_PROCESSES, allocation, command
 from lowcode_faas_process_runner.handshake import NotReady, await_ready
 from lowcode_faas_process_runner.housekeeping import Housekeeper
 from lowcode_faas_process_runner.layers import Layers, detect
 from lowcode_faas_process_runner.leases import Leases
-from lowcode_faas_process_runner.node import NodeFinder
+from lowcode_faas_process_runner.node import Node, NodeFinder
 from lowcode_faas_process_runner.sandbox import ProcessSandbox
 from lowcode_faas_process_runner.settings import ProcessSettings
+from lowcode_faas_process_runner.spare import Begun, Spare
 from lowcode_faas_process_runner.spawner import Order, Spawner, discard
 
 __all__ = ["ProcessLauncher"]
@@ -40,9 +42,12 @@ _UIDS: Final = 256
 _ABANDON_S: Final = 2.0
 #: The chain's shell gives the numbers below to the channel and to its own redirections.
 _FIRST_INHERITED: Final = 20
+#: Longest preparation, in nanoseconds.
+_PREPARATION_NS: Final = 10_000_000_000
 #: Between two looks whether a sandbox has entered its cgroups.
 _GROUP_POLL_S: Final = 0.0005
 _PRIVATE_TMP: Final = "/tmp"  # noqa: S108  # the sandbox's own, mounted for it alone
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -91,8 +96,10 @@ class ProcessLauncher(Launcher):
         self._leases = leases or Leases()
         self._spawner = Spawner()
         self._housekeeper = Housekeeper()
+        self._spare = Spare()
         self._lock = threading.Lock()
         self._finding = threading.Lock()
+        self._closing = threading.Lock()
         self._free_uids = list(range(_UIDS - 1, -1, -1))
         self._numbers = itertools.count(1)
         self._outstanding: set[str] = set()
@@ -101,31 +108,32 @@ class ProcessLauncher(Launcher):
     def start(self, limits: SandboxLimits, deadline_ns: int) -> ProcessSandbox:
         """Start a sandbox: one thread spawns them all, the caller's waits for ``ready``."""
         means = self._find_means()
-        token = secrets.token_bytes(TOKEN_BYTES)
-        held = _Held(f"{self._leases.owner}-{next(self._numbers)}")
+        node = self._nodes.find()
+        spare = self._spare.take_fitting(limits, node)
+        if spare is not None:
+            try:
+                return self._finish(means, spare, deadline_ns)
+            except NotReady as error:
+                _log.debug("what was prepared for a sandbox was of no use: %s", error)
         try:
-            sandbox, channel = self._spawn(means, held, limits, token, deadline_ns)
-        except OSError as error:
-            self._give_back(held)
-            raise RunnerUnavailable(f"a sandbox cannot be started: {error.strerror}") from error
-        except BaseException:
-            self._give_back(held)
-            raise
-        try:
-            hello = greeting(token, means.bootstrap)
-            node_pid = await_ready(channel, token, hello, deadline_ns)
-            sandbox.identify(node_pid, behind_init=means.layers.pid_namespace)
-            _await_group(held.group, node_pid, deadline_ns)
-        except (NotReady, OSError) as error:
-            said = self._abandon(sandbox)
-            reason = f"a sandbox did not get ready: {error}" + (f" ({said})" if said else "")
-            raise RunnerUnavailable(reason) from error
-        except BaseException:
-            self._abandon(sandbox)
-            raise
-        if "memory" not in means.cgroups.parents:
-            self._housekeeper.watch(sandbox, limits.memory_mb << 20)
-        return sandbox
+            begun = self._begin(means, limits, node, deadline_ns)
+            return self._finish(means, begun, deadline_ns)
+        except NotReady as error:
+            raise RunnerUnavailable(f"a sandbox did not get ready: {error}") from error
+
+    def prepare(self, limits: SandboxLimits) -> None:
+        """Have all but Node there: the namespace, its file system, and groups that are empty yet."""
+        means = self._find_means()
+        node = self._nodes.find()
+        if not self._spare.wanted(limits, node):
+            return
+        old = self._spare.take()
+        if old is not None:
+            self._dismiss(old.sandbox)
+        deadline_ns = time.monotonic_ns() + _PREPARATION_NS
+        begun = self._begin(means, limits, node, deadline_ns, on_leave=True)
+        if not self._spare.put(begun):
+            self._dismiss(begun.sandbox)
 
     def adopt_orphans(self) -> int:
         """Remove groups and folders of launchers that are gone, with any process still in them."""
@@ -137,7 +145,7 @@ class ProcessLauncher(Launcher):
                 found |= groups | self._leases.remove_folders(owner)
                 if not all_gone:
                     owners.remove(owner)
-        cgroups.remove_forgotten()
+        cgroups.remove_forgotten(self._leases.is_known)
         return len(found)
 
     def isolation(self) -> Isolation:
@@ -174,17 +182,22 @@ class ProcessLauncher(Launcher):
         self._find_means()
 
     def close(self) -> None:
-        """End both threads and remove what is left on disk."""
-        self._spawner.close()
-        self._housekeeper.close()
-        with self._lock:
-            all_cleared = not self._outstanding
-        self._leases.release(all_cleared=all_cleared)
-        with self._lock:
-            descriptors = list(self._node_fds.values())
-            self._node_fds.clear()
-        for descriptor in descriptors:
-            os.close(descriptor)
+        """End what was prepared and both threads, and remove what is left on disk."""
+        # Whoever comes second waits: what is not removed yet would keep the lease from being so.
+        with self._closing:
+            spare = self._spare.close()
+            if spare is not None:
+                self._dismiss(spare.sandbox)
+            self._spawner.close()
+            self._housekeeper.close()
+            with self._lock:
+                all_cleared = not self._outstanding
+            self._leases.release(all_cleared=all_cleared)
+            with self._lock:
+                descriptors = list(self._node_fds.values())
+                self._node_fds.clear()
+            for descriptor in descriptors:
+                os.close(descriptor)
 
     def _find_means(self) -> _Means:
         if self._means is None:
@@ -220,16 +233,57 @@ class ProcessLauncher(Launcher):
             # Distinct over all serving processes without a lock: pids are, and below 2^22.
             return self._settings.uid_base + os.getpid() * _UIDS + self._free_uids.pop()
 
+    def _begin(
+        self,
+        means: _Means,
+        limits: SandboxLimits,
+        node: Node,
+        deadline_ns: int,
+        *,
+        on_leave: bool = False,
+    ) -> Begun:
+        """Start the chain of commands, which waits for leave where it is to, before it starts Node."""
+        held = _Held(f"{self._leases.owner}-{next(self._numbers)}")
+        try:
+            return self._spawn(means, held, limits, node, deadline_ns, on_leave)
+        except OSError as error:
+            self._give_back(held)
+            raise RunnerUnavailable(f"a sandbox cannot be started: {error.strerror}") from error
+        except BaseException:
+            self._give_back(held)
+            raise
+
+    def _finish(self, means: _Means, begun: Begun, deadline_ns: int) -> ProcessSandbox:
+        """Have Node started, and return when its bootstrap is ready.
+
+        :raises NotReady: when it never will be, with what its commands said.
+        """
+        sandbox = begun.sandbox
+        try:
+            hello = begun.leave + greeting(sandbox.token, means.bootstrap)
+            node_pid = await_ready(begun.channel, sandbox.token, hello, deadline_ns)
+            sandbox.identify(node_pid, behind_init=means.layers.pid_namespace)
+            _await_group(begun, node_pid, deadline_ns)
+        except (NotReady, OSError) as error:
+            said = self._abandon(sandbox)
+            raise NotReady(f"{error} ({said})" if said else str(error)) from error
+        except BaseException:
+            self._abandon(sandbox)
+            raise
+        if "memory" not in means.cgroups.parents:
+            self._housekeeper.watch(sandbox, begun.limits.memory_mb << 20)
+        return sandbox
+
     def _spawn(
         self,
         means: _Means,
         held: _Held,
         limits: SandboxLimits,
-        token: bytes,
+        node: Node,
         deadline_ns: int,
-    ) -> tuple[ProcessSandbox, socket.socket]:
+        on_leave: bool,
+    ) -> Begun:
         layers = means.layers
-        node = self._nodes.find()
         self._leases.acquire()
         with self._lock:
             self._outstanding.add(held.name)
@@ -249,6 +303,7 @@ class ProcessLauncher(Launcher):
             uid=held.uid,
             groups=held.group.paths,
             limit_processes=layers.own_uid and "pids" not in means.cgroups.parents,
+            on_leave=on_leave,
         )
         environ = {**self._environ, **allocation(limits), "HOME": folder, "TMPDIR": folder}
         with contextlib.ExitStack() as on_failure:
@@ -265,7 +320,7 @@ class ProcessLauncher(Launcher):
             pid = self._spawned(order, deadline_ns)
             sandbox = ProcessSandbox(
                 name=f"process {pid}",
-                token=token,
+                token=secrets.token_bytes(TOKEN_BYTES),
                 pid=pid,
                 channel=channel,
                 stdout=stdout[0],
@@ -273,7 +328,7 @@ class ProcessLauncher(Launcher):
                 release=lambda: self._released(sandbox, held),
             )
             on_failure.pop_all()
-        return sandbox, channel
+        return Begun(sandbox, channel, held.group, limits, node, LEAVE if on_leave else b"")
 
     def _spawned(self, order: Order, deadline_ns: int) -> int:
         future = self._spawner.spawn(order)
@@ -283,6 +338,15 @@ class ProcessLauncher(Launcher):
             if not future.cancel():
                 future.add_done_callback(_discard_late)
             raise RunnerUnavailable("the deadline passed while a sandbox was starting") from None
+
+    def _dismiss(self, sandbox: ProcessSandbox) -> None:
+        """End a chain that nobody has given leave.
+
+        By itself, so that each shell has waited for the next when it is over and the groups are empty.
+        """
+        sandbox.shutdown()
+        if sandbox.ended(_ABANDON_S) is None:
+            self._abandon(sandbox)
 
     def _abandon(self, sandbox: ProcessSandbox) -> str:
         """End a sandbox that did not get ready; return what its commands said on stderr."""
@@ -329,13 +393,13 @@ def _pipe() -> tuple[int, int]:
     return reading, writing
 
 
-def _await_group(group: Group | None, pid: int, deadline_ns: int) -> None:
+def _await_group(begun: Begun, pid: int, deadline_ns: int) -> None:
     """Wait until the process is bounded by its groups; usually it is by now.
 
     :raises NotReady: when that does not happen in time.
     """
-    while group is not None and not group.holds(pid):
-        if time.monotonic_ns() >= deadline_ns:
+    while begun.group is not None and not begun.group.holds(pid):
+        if begun.sandbox.gone() or time.monotonic_ns() >= deadline_ns:
             raise NotReady("it did not enter its cgroups")
         time.sleep(_GROUP_POLL_S)
 

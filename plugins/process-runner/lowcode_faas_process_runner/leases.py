@@ -68,6 +68,10 @@ class Leases:
             os.chown(folder, uid, uid)
         return str(folder)
 
+    def is_known(self, owner: str) -> bool:
+        """Tell whether there is a lease of that owner, who may be gone."""
+        return self._path(owner).exists()
+
     @contextlib.contextmanager
     def abandoned(self) -> Iterator[list[str]]:
         """Give the owners that are gone.

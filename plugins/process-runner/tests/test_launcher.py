@@ -8,6 +8,7 @@ import sys
 import threading
 from pathlib import Path
 
+import msgspec
 import pytest
 from lowcode_faas_process_runner import lowcode_faas_launcher, lowcode_faas_settings
 from lowcode_faas_process_runner.cgroups import Cgroups, Group
@@ -166,13 +167,67 @@ def test_groups_of_the_first_version_read_the_kernels_counter(tmp_path):
 
 def test_only_old_empty_groups_are_taken_for_forgotten(tmp_path):
     old, young, used = (tmp_path / f"lowcode-faas-x-{n}" for n in (1, 2, 3))
-    for folder in (old, young, used):
+    ahead = tmp_path / "lowcode-faas-known-1"
+    for folder in (ahead, old, young, used):
         folder.mkdir()
     (used / "process").touch()
-    for folder in (old, used):
+    for folder in (ahead, old, used):
         os.utime(folder, (1, 1))
-    Cgroups({"pids": tmp_path}, unified=False).remove_forgotten()
-    assert sorted(tmp_path.iterdir()) == [young, used]
+    Cgroups({"pids": tmp_path}, unified=False).remove_forgotten(lambda owner: owner == "known")
+    assert sorted(tmp_path.iterdir()) == [ahead, young, used]
+
+
+@pytest.mark.parametrize("kind", ["best", "no_tmp", "no_namespace"])
+def test_a_start_goes_on_from_what_was_prepared(
+    launchers, limits, deadline, leases_folder, monkeypatch, kind
+):
+    launcher = launchers(kind)
+    spawned = []
+    spawn = launcher._spawner.spawn
+    monkeypatch.setattr(launcher._spawner, "spawn", lambda order: spawned.append(0) or spawn(order))
+
+    def start(limits):
+        before = len(spawned)
+        sandbox = launcher.start(limits, deadline())
+        sandbox.kill()
+        assert sandbox.ended(20)
+        return len(spawned) - before
+
+    # Given what was prepared, once however often that is asked for
+    launcher.prepare(limits)
+    launcher.prepare(limits)
+    assert len(spawned) == 1
+    # Then a start with other limits leaves it, the next one takes it, and then there is none
+    assert start(msgspec.structs.replace(limits, memory_mb=128)) == 1
+    assert start(limits) == 0
+    assert start(limits) == 1
+    # What died meanwhile is of no use, and is replaced
+    launcher.prepare(limits)
+    launcher._spare._begun.sandbox.kill()
+    assert start(limits) == 1
+    launcher.prepare(limits)
+    assert start(limits) == 0
+    # What is left at the end goes with the launcher
+    launcher.prepare(limits)
+    owner = launcher._leases.owner
+    launcher.close()
+    assert list(leases_folder.iterdir()) == []
+    for parent in Cgroups.find().parents.values():
+        assert not list(parent.glob(f"lowcode-faas-{owner}-*"))
+    launcher.prepare(limits)
+    assert launcher._spare.take() is None
+
+
+def test_what_ends_as_it_is_taken_is_started_anew(launchers, limits, deadline, monkeypatch):
+    launcher = launchers("best")
+    launcher.prepare(limits)
+    begun = launcher._spare._begun
+    begun.sandbox.kill()
+    monkeypatch.setattr(type(begun), "fits", lambda *_: True)
+    sandbox = launcher.start(limits, deadline())
+    assert sandbox is not begun.sandbox
+    sandbox.kill()
+    assert sandbox.ended(20)
 
 
 def test_a_group_that_cannot_be_emptied_is_told(tmp_path, monkeypatch):
