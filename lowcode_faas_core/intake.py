@@ -28,10 +28,11 @@ from gunicorn import util
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from lowcode_faas_core.arrival import PEEK_BYTES, Arrival, BoundedReader, arrival
+from lowcode_faas_core.client_socket import ClientSocket
 from lowcode_faas_core.ids import new_id
 from lowcode_faas_core.turns import FOLLOW, invocation_threads, may_have
 
-__all__ = ["ARRIVAL_S", "Connection", "IntakeWorker", "function_of"]
+__all__ = ["ARRIVAL_S", "Connection", "IntakeWorker", "function_of", "invokes"]
 
 #: Time for a request's head, and the part of its body that is waited for, to arrive, in seconds.
 ARRIVAL_S: Final = 10.0
@@ -102,6 +103,7 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         except (BlockingIOError, ConnectionAbortedError):
             return
         self.nr_conns += 1
+        client = ClientSocket.of(client)
         conn = self.connection_class(self.cfg, client, address, listener.getsockname())
         # A longer body is read by a thread: the kernel ends a wait that leads nowhere.
         _bound_reads(client, BODY_STALL_S, 0)
@@ -192,7 +194,18 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     def finish_request(self, conn: Connection, future: Any) -> None:
         """Go on with the connection, and with those that waited for it to be read."""
         self.arrived(conn)
-        super().finish_request(conn, future)
+        if not future.cancelled() and future.exception() is None and future.result():
+            super().finish_request(conn, future)
+        else:
+            self.part(conn)
+
+    def part(self, conn: Connection) -> None:
+        """Close a connection that was answered, in a thread: its client has 2 s to close it, too."""
+        self.nr_conns -= 1
+        try:
+            self.tpool.submit(conn.close, graceful=True)
+        except RuntimeError:  # the threads are gone: this process ends
+            util.close(conn.sock)
 
     def begin(self, conn: Connection) -> None:
         """Give a request a thread, or have an invocation wait a moment for one."""
@@ -359,6 +372,11 @@ def _problem(status: int, reason: str) -> bytes:
         f"X-Request-Id: {document['request_id']}\r\n\r\n"
     )
     return head.encode("latin-1") + body
+
+
+def invokes(function: bytes | None) -> bool:
+    """Tell an invocation from what only has a place like one."""
+    return function is not None and function != _FOLLOWERS
 
 
 def function_of(seen: bytes) -> bytes | None:

@@ -1,8 +1,8 @@
-"""Has lanes answer invocations whose heads repeat; everything else is left to threads.
+"""Has lanes answer invocations; everything else is left to threads.
 
-A connection that invokes is answered by a thread and gunicorn's parser until its head has come
-twice. From then on the main loop itself takes what repeats, and goes on with others while a sandbox
-runs it. After a second without an invocation the connection is gunicorn's again.
+What has arrived as one simple request the main loop itself takes, and goes on with others while a
+sandbox runs it. gunicorn parses it, unless its head repeats. After a second without an invocation the
+connection is gunicorn's again.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from functools import partial
 from typing import Any, Final
 
 from lowcode_faas_core.arrival import arrival
-from lowcode_faas_core.intake import Connection, IntakeWorker
-from lowcode_faas_core.lanes import LANES, Lanes, elsewhere
-from lowcode_faas_core.repeats import Heads, Recalled, environ_of
+from lowcode_faas_core.intake import Connection, IntakeWorker, function_of, invokes
+from lowcode_faas_core.lanes import LANES, Lanes
+from lowcode_faas_core.repeats import Heads, Recalled, environ_of, is_simple
 
 __all__ = ["LaneWorker"]
 
@@ -54,6 +54,9 @@ class LaneWorker(IntakeWorker):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        #: Whether the application may be called on a lane, and of which requests it does the same
+        #: whenever their heads repeat.
+        self.laned = False
         self.may_take: Callable[[dict[str, Any]], bool] = lambda _: False
         #: Connections that the lanes have, and when each was answered last; the longest ago first.
         self.hot: OrderedDict[LaneConnection, float] = OrderedDict()
@@ -64,6 +67,7 @@ class LaneWorker(IntakeWorker):
 
     def run(self) -> None:
         """Serve."""
+        self.laned = LANES in self.wsgi.extensions
         self.may_take = self.wsgi.extensions.get(LANES, self.may_take)
         self.lanes = Lanes(self.tpool.submit)
         self.others = self.poller.fileno()
@@ -108,7 +112,7 @@ class LaneWorker(IntakeWorker):
 
     def begin(self, conn: LaneConnection) -> None:
         """Give a request a place, and remember whether its head repeats."""
-        if conn.recalled is None and conn.invokes and not _read_ahead(conn):
+        if not conn.hot and conn.invokes and not _read_ahead(conn):
             conn.recalled = self.recall(conn, conn.seen)
         super().begin(conn)
 
@@ -117,45 +121,56 @@ class LaneWorker(IntakeWorker):
         return conn.heads.recall(seen) if self.alive and self.cfg.keepalive else None
 
     def enqueue_invocation(self, conn: LaneConnection) -> None:
-        """Start an invocation, on a lane where its head is known."""
-        if conn.recalled is None:
+        """Start an invocation, on a lane unless it is a larger or an odd one."""
+        if conn.recalled is None and not self.fits(conn):
             super().enqueue_invocation(conn)
             return
         self.take_place(conn)
         if not conn.hot:
             self.heat(conn)
         conn.busy = True
-        self.lanes.start(partial(self.answer, conn))
+        self.lanes.start(partial(self.work_off, conn))
 
-    def answer(self, conn: LaneConnection) -> None:
-        """Answer a request that repeats; runs on a lane."""
-        goes_on = False
+    def fits(self, conn: LaneConnection) -> bool:
+        """Tell whether gunicorn may read a request on a lane: all it could wait for is there."""
+        return (
+            self.laned
+            and invokes(conn.function)
+            and 0 < len(conn.seen) <= NEXT_BYTES
+            and not _read_ahead(conn)
+            and is_simple(conn.seen)
+        )
+
+    def work_off(self, conn: LaneConnection) -> None:
+        """Answer a request, and go on with its connection; runs on a lane."""
         recalled, conn.recalled = conn.recalled, None
-        assert recalled is not None  # noqa: S101  # nothing else is given to a lane
         try:
-            conn.sock.recv(len(conn.seen))
-            content = conn.heads.answer(self.wsgi, recalled)
-            sent = conn.sock.send(content)
-            if sent < len(content):
-                elsewhere(partial(_send, conn.sock, memoryview(content)[sent:]))
-            goes_on = True
-        except OSError as error:
-            self.log.debug("the client of an invocation is gone: %s", error)
+            goes_on = bool(self.handle(conn)) if recalled is None else self.answer(conn, recalled)
         except Exception:
+            goes_on = False
             self.log.exception("Error handling request")
         conn.seen = b""
         conn.busy = False
         self.leave_place(conn)
-        if not goes_on:
+        if not goes_on or _read_ahead(conn):
             self.cool(conn)
-            self.nr_conns -= 1
-            elsewhere(partial(conn.close, graceful=True))
+            self.finish_request(conn, _done(goes_on))
             return
         self.hot[conn] = time.monotonic()
         self.hot.move_to_end(conn)
         if conn.more:
             conn.more = False
             self.lanes.soon(partial(self.next_arrives, conn))
+
+    def answer(self, conn: LaneConnection, recalled: Recalled) -> bool:
+        """Answer a request that repeats; tell whether its connection goes on."""
+        try:
+            conn.sock.recv(len(conn.seen))
+            conn.sock.sendall(conn.heads.answer(self.wsgi, recalled))
+        except OSError as error:
+            self.log.debug("the client of an invocation is gone: %s", error)
+            return False
+        return True
 
     def next_arrives(self, conn: LaneConnection) -> None:
         """Look at what came on a connection of the lanes."""
@@ -164,14 +179,15 @@ class LaneWorker(IntakeWorker):
         if conn.busy or not conn.hot:
             return
         try:
-            seen = conn.sock.recv(NEXT_BYTES, socket.MSG_PEEK)
+            seen = conn.sock.recv(NEXT_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:
             return
         except OSError:
             seen = b""
         conn.recalled = self.recall(conn, seen)
-        if conn.recalled is not None:
-            conn.seen, conn.function, conn.busy = seen, conn.recalled.function, True
+        function = function_of(seen) if conn.recalled is None else conn.recalled.function
+        if conn.recalled is not None or (self.laned and invokes(function) and is_simple(seen)):
+            conn.seen, conn.function, conn.busy = seen, function or b"", True
             self.begin(conn)
         elif not _goes_on(seen):
             self.cool(conn)
@@ -212,10 +228,7 @@ class LaneWorker(IntakeWorker):
                 break
             if not conn.busy:
                 self.cool(conn)
-                # As if a thread had just answered it.
-                done: Future[bool] = Future()
-                done.set_result(True)
-                self.finish_request(conn, done)
+                self.finish_request(conn, _done(True))
 
 
 def _read_ahead(conn: LaneConnection) -> bool:
@@ -235,10 +248,8 @@ def _goes_on(seen: bytes) -> bool:
     )
 
 
-def _send(client: socket.socket, data: memoryview) -> None:
-    """Send what a slow client did not take at once."""
-    client.setblocking(True)
-    try:
-        client.sendall(data)
-    finally:
-        client.setblocking(False)
+def _done(goes_on: bool) -> Future[bool]:
+    """Return what a thread would that has answered a request."""
+    done: Future[bool] = Future()
+    done.set_result(goes_on)
+    return done

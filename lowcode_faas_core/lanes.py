@@ -27,8 +27,8 @@ __all__ = ["LANES", "Lane", "Lanes", "Wait", "elsewhere", "lane", "pause"]
 
 T = TypeVar("T")
 
-#: Under which name an application's extensions say of which requests lanes may answer: of those whose
-#: every wait is one of those below.
+#: Under which name an application's extensions say that it may be called on a lane, since all it
+#: waits by is below; and of which requests it does the same whenever their heads repeat.
 LANES: Final = "lowcode_faas_lanes"
 _EDGES: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 #: Lanes that are kept for the next invocation: a new one costs a page or two each time.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final
 
 from flask import Flask, request_finished, request_started
@@ -22,7 +22,7 @@ from lowcode_faas_core.api.invoke import read_body, run
 from lowcode_faas_core.api.origin import check_origin
 from lowcode_faas_core.api.queries import named_collection
 from lowcode_faas_core.callers import Verb
-from lowcode_faas_core.lanes import LANES
+from lowcode_faas_core.lanes import LANES, elsewhere
 from lowcode_faas_core.model import FunctionRef
 from lowcode_faas_core.names import NAME
 
@@ -62,7 +62,7 @@ class ShortcutFlask(Flask):
         """Answer a plain invocation here, everything else as Flask does."""
         named = environ.get(_NAMED) or _plain(environ)
         if named is None or not self._open:
-            return super().wsgi_app(environ, start_response)
+            return elsewhere(partial(super().wsgi_app, environ, start_response))
         try:
             headers, body = self._invoke(environ, *named)
         except Exception as error:

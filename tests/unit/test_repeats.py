@@ -16,7 +16,7 @@ from gunicorn.config import Config
 
 from lowcode_faas_core.lane_worker import LaneConnection, LaneWorker
 from lowcode_faas_core.lanes import Lanes, lane
-from lowcode_faas_core.repeats import Heads, Recalled
+from lowcode_faas_core.repeats import MOST_HEADS, Heads, Recalled
 
 HEAD = b"POST /functions/f/invoke HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\n"
 
@@ -32,22 +32,23 @@ def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]
 class AtOnce:
     """Stands in for the pool of threads."""
 
-    def submit(self, work: Callable[..., Any], *arguments: Any) -> Future[Any]:
+    def submit(self, work: Callable[..., Any], *arguments: Any, **named: Any) -> Future[Any]:
         done: Future[Any] = Future()
-        done.set_result(work(*arguments))
+        done.set_result(work(*arguments, **named))
         return done
 
 
 class Kept:
     """A worker, and one connection of which it answers requests."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, laned: bool = True) -> None:
         config = Config()
         config.set("keepalive", 75)
         self.worker = LaneWorker(1, os.getppid(), [], None, 30, config, logging.getLogger("test"))
         self.worker.log.access = lambda *_: None  # type: ignore[attr-defined]
         self.worker.wsgi = application
-        self.worker.may_take = lambda environ: "f/invoke" in environ["PATH_INFO"]
+        self.worker.laned = laned
+        self.worker.may_take = lambda environ: laned and "f/invoke" in environ["PATH_INFO"]
         self.worker.tpool = AtOnce()
         self.worker.poller = selectors.DefaultSelector()
         self.worker.method_queue.defer = lambda call, *arguments: call(*arguments)  # type: ignore[method-assign]
@@ -93,21 +94,58 @@ def kept() -> Iterator[Kept]:
 
 
 def test_a_head_that_came_twice_is_not_parsed_again(kept: Kept) -> None:
-    assert [kept.sent(HEAD + each) for each in (b"1", b"2")] == [b"1 thread", b"2 thread"]
-    parsed = kept.conn.parser.req_count
+    assert [kept.sent(HEAD + each) for each in (b"1", b"2")] == [b"1 lane", b"2 lane"]
+    assert kept.conn.parser.req_count == 2
     assert [kept.sent(HEAD + each) for each in (b"3", b"4")] == [b"3 lane", b"4 lane"]
-    assert kept.conn.parser.req_count == parsed
+    assert kept.conn.parser.req_count == 2
 
 
 def test_heads_that_take_turns_are_known_each(kept: Kept) -> None:
-    heads = [HEAD.replace(b"localhost", b"host-%d" % number) for number in range(10)]
+    heads = [HEAD.replace(b"localhost", b"host-%d" % number) for number in range(MOST_HEADS)]
     told = [kept.sent(head + b"1") for _ in range(4) for head in heads]
-    assert told == [b"1 thread"] * 20 + [b"1 lane"] * 20
+    assert told == [b"1 lane"] * 4 * MOST_HEADS
+    assert kept.conn.parser.req_count == 2 * MOST_HEADS
 
 
-def test_what_lanes_may_not_take_is_left_to_threads(kept: Kept) -> None:
+def test_more_heads_than_are_remembered_are_parsed(kept: Kept) -> None:
+    heads = [HEAD.replace(b"localhost", b"host-%d" % number) for number in range(MOST_HEADS + 1)]
+    told = [kept.sent(head + b"1") for _ in range(4) for head in heads]
+    assert told == [b"1 lane"] * 4 * (MOST_HEADS + 1)
+    assert kept.conn.parser.req_count == len(told)
+
+
+def test_what_the_application_takes_otherwise_is_parsed_each_time(kept: Kept) -> None:
     other = HEAD.replace(b"/functions/f", b"/functions/other")
-    assert [kept.sent(other + b"1") for _ in range(4)] == [b"1 thread"] * 4
+    assert [kept.sent(other + b"1") for _ in range(4)] == [b"1 lane"] * 4
+    assert kept.conn.parser.req_count == 4
+
+
+@pytest.mark.parametrize(
+    ("request_line", "header"),
+    [
+        (b"POST /functions/f/invoke", b"Expect: 100-continue"),
+        (b"POST /functions/f/invoke", b"Transfer-Encoding: chunked"),
+        (b"POST /functions", b"X-Other: 1"),
+        (b"GET /executions/x/logs?follow=1", b"X-Other: 1"),
+    ],
+)
+def test_what_may_wait_in_another_way_is_left_to_threads(
+    kept: Kept, request_line: bytes, header: bytes
+) -> None:
+    head = request_line + b" HTTP/1.1\r\nHost: localhost\r\n" + header + b"\r\n"
+    chunked = header.startswith(b"Transfer")
+    body = b"1\r\n1\r\n0\r\n\r\n" if chunked else b"1"
+    length = b"" if chunked else b"Content-Length: 1\r\n"
+    kept.client.sendall(head + length + b"\r\n" + body)
+    assert kept.answers(1 + header.startswith(b"Expect"))[-1] == b"1 thread"
+
+
+def test_an_application_that_says_nothing_of_lanes_has_threads() -> None:
+    kept = Kept(laned=False)
+    try:
+        assert [kept.sent(HEAD + b"1") for _ in range(4)] == [b"1 thread"] * 4
+    finally:
+        kept.close()
 
 
 def test_requests_at_once_are_answered_in_order(kept: Kept) -> None:
@@ -188,7 +226,7 @@ def test_a_request_that_is_more_than_head_and_body_is_never_recalled(
     for _ in range(3):
         kept.client.sendall(head + b"1")
         # The interim answer to Expect has no body.
-        assert kept.answers(1 + header.startswith(b"Expect"))[-1] == b"1 thread"
+        assert kept.answers(1 + header.startswith(b"Expect"))[-1].startswith(b"1 ")
         assert kept.conn.heads.recall(head + b"1") is None
         if header.startswith(b"Connection"):
             break

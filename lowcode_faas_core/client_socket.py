@@ -1,0 +1,52 @@
+"""A client's connection, whose reads and writes hold up nobody where they are done on a lane.
+
+gunicorn's master has this module, too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from functools import partial
+from typing import Any
+
+from lowcode_faas_core.lanes import elsewhere, lane
+
+__all__ = ["ClientSocket"]
+
+
+class ClientSocket(socket.socket):
+    """Blocks in a thread as it was told to; on a lane it never does."""
+
+    @classmethod
+    def of(cls, client: socket.socket) -> ClientSocket:
+        """Take over a connection."""
+        return cls(client.family, client.type, client.proto, client.detach())
+
+    def recv(self, size: int, flags: int = 0, /) -> bytes:
+        """Read what is there; on a lane at once.
+
+        :raises BlockingIOError: on a lane, where all of a request has arrived before it is read.
+        """
+        if lane() is not None:
+            flags |= socket.MSG_DONTWAIT
+        return super().recv(size, flags)
+
+    def sendall(self, data: Any, flags: int = 0, /) -> None:
+        """Send all of it; from a lane a thread sends what a slow client does not take at once."""
+        if lane() is None:
+            super().sendall(data, flags)
+            return
+        rest = memoryview(data)
+        with contextlib.suppress(BlockingIOError):
+            rest = rest[self.send(rest, flags | socket.MSG_DONTWAIT) :]
+        if rest:
+            elsewhere(partial(self._send_slowly, rest, flags))
+
+    def _send_slowly(self, rest: memoryview, flags: int) -> None:
+        patience = self.gettimeout()
+        self.setblocking(True)
+        try:
+            super().sendall(rest, flags)
+        finally:
+            self.settimeout(patience)
