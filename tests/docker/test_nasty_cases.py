@@ -107,8 +107,10 @@ def invoke(service, case, expected):
     more = {"env": expected["env"]} if "env" in expected else {}
     status, result = service.invoke(case, expected.get("input"), timeout_ms, **more)
     shown = str(result)[:2000]
-    if result.get("status") == expected.get("either", {}).get("status"):
-        expected = {k: v for k, v in expected.items() if k not in VERDICT} | expected["either"]
+    other = expected.get("either", {})
+    error_code = (result.get("error") or {}).get("code")
+    if result.get("status") == other.get("status") and error_code == other.get("code", error_code):
+        expected = {k: v for k, v in expected.items() if k not in VERDICT} | other
     assert status == expected.get("http", 200), shown
     assert result["status"] == expected["status"], shown
     error = result["error"] or {}
