@@ -5,7 +5,6 @@ gunicorn's master has this module, too.
 
 from __future__ import annotations
 
-import contextlib
 import socket
 from functools import partial
 from typing import Any
@@ -37,11 +36,12 @@ class ClientSocket(socket.socket):
         if lane() is None:
             super().sendall(data, flags)
             return
-        rest = memoryview(data)
-        with contextlib.suppress(BlockingIOError):
-            rest = rest[self.send(rest, flags | socket.MSG_DONTWAIT) :]
-        if rest:
-            elsewhere(partial(self._send_slowly, rest, flags))
+        try:
+            sent = self.send(data, flags | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            sent = 0
+        if sent < len(data):
+            elsewhere(partial(self._send_slowly, memoryview(data)[sent:], flags))
 
     def _send_slowly(self, rest: memoryview, flags: int) -> None:
         patience = self.gettimeout()

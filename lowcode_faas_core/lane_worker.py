@@ -7,6 +7,7 @@ connection is gunicorn's again.
 
 from __future__ import annotations
 
+import gc
 import socket
 import threading
 import time
@@ -27,8 +28,15 @@ __all__ = ["LaneWorker"]
 NEXT_BYTES: Final = 16 << 10
 #: After so many seconds without an invocation a connection is gunicorn's again.
 STAY_S: Final = 1.0
+#: Containers made and not released until the collector looks at the young ones: an invocation makes
+#: some fifty, and releases them itself.
+GARBAGE_LOOK: Final = 10_000
 #: Longest time that lanes go on before the main loop looks after itself, in seconds.
 SPELL_S: Final = 0.02
+
+
+#: The socket's own, without a look at who calls.
+_recv = socket.socket.recv
 
 
 class LaneConnection(Connection):
@@ -72,6 +80,10 @@ class LaneWorker(IntakeWorker):
         self.lanes = Lanes(self.tpool.submit)
         self.others = self.poller.fileno()
         self.lanes.attend(self.others, self.dispatch_others)
+        # What is there now stays for good: it need not be looked through for garbage every time.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(GARBAGE_LOOK)
         super().run()
 
     def go_on_during(self, work: Callable[[], object]) -> None:
@@ -165,7 +177,7 @@ class LaneWorker(IntakeWorker):
     def answer(self, conn: LaneConnection, recalled: Recalled) -> bool:
         """Answer a request that repeats; tell whether its connection goes on."""
         try:
-            conn.sock.recv(len(conn.seen))
+            _recv(conn.sock, len(conn.seen), socket.MSG_DONTWAIT)
             conn.sock.sendall(conn.heads.answer(self.wsgi, recalled))
         except OSError as error:
             self.log.debug("the client of an invocation is gone: %s", error)
@@ -179,7 +191,7 @@ class LaneWorker(IntakeWorker):
         if conn.busy or not conn.hot:
             return
         try:
-            seen = conn.sock.recv(NEXT_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            seen = _recv(conn.sock, NEXT_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:
             return
         except OSError:

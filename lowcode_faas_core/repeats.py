@@ -14,6 +14,7 @@ import re
 import time
 from collections.abc import Callable, Iterable
 from email.utils import formatdate
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from gunicorn import SERVER
@@ -114,8 +115,7 @@ class Heads:
             f"Content-Length: {len(content)}",
         ]
         for name, value in headers:
-            lowered = name.lower()
-            if lowered != "content-length" and lowered not in hop_headers:
+            if _is_told(name):
                 lines.append(f"{name}: {value}")
         text = "\r\n".join(lines)
         if text.count("\n") != len(lines) - 1 or text.count("\r") != len(lines) - 1:
@@ -149,6 +149,12 @@ def _taken_apart(seen: bytes) -> tuple[bytes, bytes, bytes]:
         return b"", b"", b""
     start, stop = found.span(1)
     return seen[:start] + seen[stop:end], found[1], seen[end:]
+
+
+@lru_cache(maxsize=256)
+def _is_told(name: str) -> bool:
+    lowered = name.lower()
+    return lowered != "content-length" and lowered not in hop_headers
 
 
 def environ_of(req: Any, conn: Any, cfg: Any) -> dict[str, Any] | None:
