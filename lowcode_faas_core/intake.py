@@ -225,7 +225,8 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def handle(self, conn: Connection) -> Any:
         """Answer a request; that of an invocation in one piece."""
-        if not conn.invokes:
+        # What is sent to a follower must not wait in the kernel for more.
+        if not conn.invokes or not invokes(conn.function):
             return super().handle(conn)
         # gunicorn writes head and body one by one: each would wake the client.
         _cork(conn.sock, 1)
