@@ -13,7 +13,6 @@ invocations wait a moment for a place instead of being turned away.
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import select
 import selectors
@@ -29,7 +28,7 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from lowcode_faas_core.arrival import PEEK_BYTES, Arrival, BoundedReader, arrival
 from lowcode_faas_core.client_socket import ClientSocket
-from lowcode_faas_core.ids import new_id
+from lowcode_faas_core.not_http import ErrorPage, problem_answer
 from lowcode_faas_core.turns import FOLLOW, invocation_threads, may_have
 
 __all__ = ["ARRIVAL_S", "Connection", "IntakeWorker", "function_of", "invokes"]
@@ -301,14 +300,14 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:
         """Answer what is not HTTP with a problem, as the application answers everything else."""
-        page = _Page()
+        page = ErrorPage()
         super().handle_error(req, page, addr, exc)
         if page.status == 501:
             # A transfer coding nobody knows: what the client sent is wrong, nothing of ours.
             page.status, page.reason = 400, "Bad Request"
         if page.status:
             with contextlib.suppress(OSError):
-                util.write_nonblock(client, _problem(page.status, page.reason))
+                util.write_nonblock(client, problem_answer(page.status, page.reason))
 
     def handle_quit(self, sig: int, frame: Any) -> None:
         """Let go of what has not begun."""
@@ -326,7 +325,7 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         with contextlib.suppress(OSError):
             # Taken out first: closed with bytes unread, the kernel would send a reset instead.
             conn.sock.recv(len(seen), socket.MSG_DONTWAIT)
-            util.write_nonblock(conn.sock, _problem(400, "Bad Request"))
+            util.write_nonblock(conn.sock, problem_answer(400, "Bad Request"))
         self.drop(conn)
 
     def drop(self, conn: Connection) -> None:
@@ -338,41 +337,6 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         """Close a connection that no thread has."""
         self.nr_conns -= 1
         util.close(conn.sock)
-
-
-class _Page:
-    """Stands in for the client where gunicorn writes its error page; keeps the status line."""
-
-    status = 0
-    reason = ""
-
-    def gettimeout(self) -> float:
-        return 0.0
-
-    def sendall(self, data: bytes) -> None:
-        line = data.split(b"\r\n", 1)[0].decode("latin-1")
-        _, status, self.reason = line.split(" ", 2)
-        self.status = int(status)
-
-
-def _problem(status: int, reason: str) -> bytes:
-    code = "malformed_request" if status < 500 else "internal_error"
-    document = {
-        "type": f"urn:lowcode-faas:problem:{code}",
-        "title": reason,
-        "status": status,
-        # gunicorn's own words repeat what the client sent; the service's log has them.
-        "detail": f"the request cannot be read as HTTP: {reason}" if status < 500 else reason,
-        "code": code,
-        "request_id": new_id(),
-    }
-    body = json.dumps(document).encode()
-    head = (
-        f"HTTP/1.1 {status} {reason}\r\nConnection: close\r\n"
-        f"Content-Type: application/problem+json\r\nContent-Length: {len(body)}\r\n"
-        f"X-Request-Id: {document['request_id']}\r\n\r\n"
-    )
-    return head.encode("latin-1") + body
 
 
 def invokes(function: bytes | None) -> bool:

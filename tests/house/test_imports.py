@@ -26,7 +26,7 @@ ORDER = (
     "services doctor",
     "api",
     "dispatcher worker_shortcut worker",
-    "successors repeats client_socket intake lane_worker drain deadlines preflight server",
+    "successors repeats client_socket not_http intake lane_worker drain deadlines preflight server",
     "client",
     "cli",
 )
