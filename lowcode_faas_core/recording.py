@@ -354,7 +354,7 @@ class Recorder:
     def _withdraw(self, run: Run) -> None:
         if run.written:
             try:
-                self._store.withdraw(run.invocation.execution_id)
+                elsewhere(lambda: self._store.withdraw(run.invocation.execution_id))
             except Exception as error:  # as above; it is closed as lost when this process ends
                 self._note(_said(error))
 
