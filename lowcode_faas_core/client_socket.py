@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import socket
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from lowcode_faas_core.lanes import elsewhere, lane
 
 __all__ = ["ClientSocket"]
+
+
+#: Time in which a client must have taken its answer, in seconds: 8 MiB at a megabit a second.
+SLOW_S: Final = 75.0
 
 
 class ClientSocket(socket.socket):
@@ -27,9 +31,12 @@ class ClientSocket(socket.socket):
 
         :raises BlockingIOError: on a lane, where all of a request has arrived before it is read.
         """
-        if lane() is not None:
-            flags |= socket.MSG_DONTWAIT
-        return super().recv(size, flags)
+        if lane() is None:
+            return super().recv(size, flags)
+        if self.gettimeout():
+            # Told to wait so long, Python would wait before it looks at the flags.
+            return elsewhere(partial(super().recv, size, flags))
+        return super().recv(size, flags | socket.MSG_DONTWAIT)
 
     def sendall(self, data: Any, flags: int = 0, /) -> None:
         """Send all of it; from a lane a thread sends what a slow client does not take at once."""
@@ -45,7 +52,7 @@ class ClientSocket(socket.socket):
 
     def _send_slowly(self, rest: memoryview, flags: int) -> None:
         patience = self.gettimeout()
-        self.setblocking(True)
+        self.settimeout(SLOW_S)
         try:
             super().sendall(rest, flags)
         finally:

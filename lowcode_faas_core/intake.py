@@ -41,6 +41,8 @@ STOPPING_ARRIVAL_S: Final = 2.0
 BODY_STALL_S: Final = 10
 #: Time in which a longer body must have arrived, in seconds: 8 MiB come at a megabit a second.
 BODY_S: Final = 75.0
+#: Connections that are closed politely at a time.
+MOST_PARTING: Final = 4
 #: Longest an invocation waits for one of its threads, in seconds; the application then answers 429.
 HOLD_S: Final = 0.25
 
@@ -66,6 +68,8 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn has no types
         self.function = b""
         #: That request, where all of it has arrived.
         self.seen = b""
+        #: What gunicorn's parser has read of it together with the one before.
+        self.ahead = b""
         #: Bytes at which the kernel wakes the main loop.
         self.awaited = 1
 
@@ -92,6 +96,8 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self.reading = 0
         self.invocation_threads = invocation_threads(self.cfg.threads)
         self.invocations = 0
+        #: Connections that a thread closes.
+        self.parting = 0
         #: How many of them each function has; a function is known by its path, or its deployment.
         self.running: Counter[bytes] = Counter()
 
@@ -127,30 +133,36 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def look(self, conn: Connection) -> None:
         """Hand the request to a thread if it is all there, else wait for more bytes of it."""
+        ended = False
         try:
-            seen = conn.sock.recv(PEEK_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            came = conn.sock.recv(PEEK_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            ended = not came
         except BlockingIOError:
-            return
+            came = b""
         except OSError:
-            seen = b""
+            came, ended = b"", True
+        seen = conn.ahead + came
         if not seen:
-            self.drop(conn)
+            if ended:
+                self.drop(conn)
             return
         found = arrival(seen)
         if found.malformed:
             self.turn_away(conn, seen)
             return
         whole = found.whole and not found.missing
-        if found.missing and _half_closed(conn.sock):
+        if found.missing and (ended or _half_closed(conn.sock)):
             # Nothing more will come, so no thread would wait for it.
             if not found.chunked:
                 self.drop(conn)
                 return
             whole = True  # the application says what is wrong with the chunks
-        elif found.missing and len(seen) + found.missing > conn.awaited:
+        elif found.missing and (not came or len(came) + found.missing > conn.awaited):
             # The kernel wakes the loop only when that much is there: no spinning over half a head.
-            conn.awaited = len(seen) + found.missing
-            conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, conn.awaited)
+            wanted = len(came) + found.missing
+            if wanted > conn.awaited:
+                conn.awaited = wanted
+                conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, wanted)
             return
         self.unwatch(conn)
         if conn.awaited > 1:
@@ -158,7 +170,10 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         conn.data_ready = True
         function = function_of(seen)
         conn.invokes, conn.function = function is not None, function or b""
-        conn.seen = seen if whole else b""
+        conn.seen = seen if whole and not conn.ahead else b""
+        if found.length is not None:
+            found = found._replace(length=found.length - len(conn.ahead))
+        conn.ahead = b""
         if whole:
             conn.reader.expect_nothing()
             self.begin(conn)
@@ -193,18 +208,39 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     def finish_request(self, conn: Connection, future: Any) -> None:
         """Go on with the connection, and with those that waited for it to be read."""
         self.arrived(conn)
-        if not future.cancelled() and future.exception() is None and future.result():
-            super().finish_request(conn, future)
-        else:
+        if future.cancelled() or future.exception() is not None or not future.result():
             self.part(conn)
+            return
+        conn.ahead = conn.parser.unreader.buf.getvalue()
+        if not conn.ahead:
+            super().finish_request(conn, future)
+            return
+        # gunicorn would give it a thread at once, however little of the next request is there.
+        conn.sock.setblocking(False)
+        self.watch(conn)
+        self.look(conn)
 
     def part(self, conn: Connection) -> None:
-        """Close a connection that was answered, in a thread: its client has 2 s to close it, too."""
+        """Close a connection that was answered.
+
+        Where bytes are left, its client has 2 s to close it, too, or the kernel's reset could
+        overtake the answer. Few threads may wait for that.
+        """
         self.nr_conns -= 1
+        if self.parting >= MOST_PARTING or not _has_bytes(conn.sock):
+            util.close(conn.sock)
+            return
         try:
-            self.tpool.submit(conn.close, graceful=True)
+            future = self.tpool.submit(conn.close, graceful=True)
         except RuntimeError:  # the threads are gone: this process ends
             util.close(conn.sock)
+            return
+        self.parting += 1
+        future.add_done_callback(partial(self.method_queue.defer, self.parted))
+
+    def parted(self, _future: Any) -> None:
+        """Count who has parted."""
+        self.parting -= 1
 
     def begin(self, conn: Connection) -> None:
         """Give a request a thread, or have an invocation wait a moment for one."""
@@ -368,6 +404,13 @@ def _bound_reads(client: socket.socket, seconds: int, microseconds: int) -> None
     bound = struct.pack("ll", seconds, microseconds)
     with contextlib.suppress(OSError):
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, bound)
+
+
+def _has_bytes(client: socket.socket) -> bool:
+    try:
+        return bool(client.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+    except OSError:
+        return False
 
 
 def _half_closed(client: socket.socket) -> bool:

@@ -219,7 +219,7 @@ class LocalInvoker(Invoker):
         if self._draining:
             raise Draining("the service is shutting down")
         ref = invocation.deployment.ref
-        seat = self._admission.enter(ref, lambda: self._runner.displace(ref))
+        seat = self._admission.enter(ref, lambda: self._displace(ref))
         try:
             if time.monotonic_ns() >= invocation.deadline_ns:
                 raise CapacityError(
@@ -294,6 +294,10 @@ class LocalInvoker(Invoker):
             request.ref,
             lambda: run_what_is_kept(self._storage, self._limits, request, invocation, self._run),
         )
+
+    def _displace(self, ref: FunctionRef) -> bool:
+        displace = partial(self._runner.displace, ref)
+        return displace() if getattr(self._runner, "on_lanes", False) else elsewhere(displace)
 
     def _execute(self, invocation: Invocation, on_log: LogCallback) -> Execution:
         runner = self._runner

@@ -13,7 +13,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ from lowcode_faas_core.arrival import arrival
 from lowcode_faas_core.intake import Connection, IntakeWorker, function_of, invokes
 from lowcode_faas_core.lanes import LANES, Lanes
 from lowcode_faas_core.repeats import Heads, Recalled, environ_of, is_simple
+from lowcode_faas_core.turns import RESERVED_THREADS
 
 __all__ = ["LaneWorker"]
 
@@ -51,6 +52,8 @@ class LaneConnection(Connection):
         self.hot = False
         self.busy = False
         self.more = False
+        #: Kept apart: gunicorn may close the socket by itself.
+        self.descriptor = -1
 
 
 class LaneWorker(IntakeWorker):
@@ -59,6 +62,7 @@ class LaneWorker(IntakeWorker):
     connection_class = LaneConnection
     #: Made when it begins to serve.
     lanes: Lanes
+    hands: ThreadPoolExecutor
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -75,9 +79,16 @@ class LaneWorker(IntakeWorker):
 
     def run(self) -> None:
         """Serve."""
-        self.laned = LANES in self.wsgi.extensions
-        self.may_take = self.wsgi.extensions.get(LANES, self.may_take)
-        self.lanes = Lanes(self.tpool.submit)
+        takes = self.wsgi.extensions.get(LANES)
+        # Whoever was put before it may wait for anything.
+        if (
+            takes is not None
+            and self.wsgi.__dict__.get("wsgi_app", takes.__self__) is takes.__self__
+        ):
+            self.laned, self.may_take = True, takes
+        # Of their own, one for each place: what ends a run must not wait behind slow clients.
+        self.hands = ThreadPoolExecutor(self.invocation_threads + RESERVED_THREADS)
+        self.lanes = Lanes(self.hands.submit)
         self.others = self.poller.fileno()
         self.lanes.attend(self.others, self.dispatch_others)
         # What is there now stays for good: it need not be looked through for garbage every time.
@@ -85,6 +96,7 @@ class LaneWorker(IntakeWorker):
         gc.freeze()
         gc.set_threshold(GARBAGE_LOOK)
         super().run()
+        self.held.clear()
 
     def go_on_during(self, work: Callable[[], object]) -> None:
         """Do the last things of this process in a thread, while what is on lanes finishes."""
@@ -166,7 +178,7 @@ class LaneWorker(IntakeWorker):
         self.leave_place(conn)
         if not goes_on or _read_ahead(conn):
             self.cool(conn)
-            self.finish_request(conn, _done(goes_on))
+            self.finish_request(conn, _done(goes_on and not self.ending))
             return
         self.hot[conn] = time.monotonic()
         self.hot.move_to_end(conn)
@@ -201,6 +213,9 @@ class LaneWorker(IntakeWorker):
         if conn.recalled is not None or (self.laned and invokes(function) and is_simple(seen)):
             conn.seen, conn.function, conn.busy = seen, function or b"", True
             self.begin(conn)
+        elif self.ending:
+            self.cool(conn)
+            self.close(conn)
         elif not _goes_on(seen):
             self.cool(conn)
             self.watch(conn)
@@ -208,9 +223,11 @@ class LaneWorker(IntakeWorker):
 
     def handle_request(self, req: Any, conn: LaneConnection) -> Any:
         """Have gunicorn answer a request, and remember its head."""
+        # What was seen is this request and no later one.
+        seen, conn.seen = conn.seen, b""
         goes_on = super().handle_request(req, conn)
-        if goes_on and conn.invokes and conn.seen:
-            conn.heads.note(conn.seen, conn.function, lambda: self.environ_of(req, conn))
+        if goes_on and conn.invokes and seen:
+            conn.heads.note(seen, conn.function, lambda: self.environ_of(req, conn))
         return goes_on
 
     def environ_of(self, req: Any, conn: LaneConnection) -> dict[str, Any] | None:
@@ -222,14 +239,15 @@ class LaneWorker(IntakeWorker):
         """Have the lanes attend to a connection."""
         conn.hot = True
         conn.sock.setblocking(False)
+        conn.descriptor = conn.sock.fileno()
         self.hot[conn] = time.monotonic()
-        self.lanes.attend_news(conn.sock.fileno(), partial(self.next_arrives, conn))
+        self.lanes.attend_news(conn.descriptor, partial(self.next_arrives, conn))
 
     def cool(self, conn: LaneConnection) -> None:
         """Have them leave it alone."""
         conn.hot = conn.more = False
         del self.hot[conn]
-        self.lanes.ignore(conn.sock.fileno())
+        self.lanes.ignore(conn.descriptor)
 
     def murder_pending(self) -> None:
         """Close what is late, and give back connections that invoke no more."""

@@ -156,7 +156,7 @@ class Lanes:
     def ignore(self, descriptor: int) -> None:
         """Call nothing any more; before the descriptor is closed."""
         self._on_event.pop(descriptor, None)
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):
             self._epoll.unregister(descriptor)
 
     def arrivals(self, descriptor: int) -> Wait:
@@ -182,14 +182,24 @@ class Lanes:
 
     def elsewhere(self, current: Lane, work: Callable[[], T]) -> T:
         """Have a thread do it, and wait on the present lane."""
+        done: Future[T] = Future()
+        # Taken once: a pool that cannot start one more thread says so, and may do the work all the same.
+        claims = iter((None,))
+
+        def do() -> None:
+            for _ in claims:
+                try:
+                    done.set_result(work())
+                except BaseException as error:  # it is the lane's
+                    done.set_exception(error)
+
         try:
-            future = self._submit(work)
-        except RuntimeError:  # the threads are gone: this process ends
-            return work()
-        future.add_done_callback(lambda _: self.soon(current.switch))
+            self._submit(do)
+        except RuntimeError:  # no thread can be had, or this process ends
+            do()
+        done.add_done_callback(lambda _: self.soon(current.switch))
         current.parent.switch()
-        done: T = future.result()
-        return done
+        return done.result()
 
     def run(self, timeout: float) -> None:
         """Wait so many seconds for something to happen, and go on with what it is for."""

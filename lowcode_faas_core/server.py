@@ -119,6 +119,8 @@ def close_services(server: Any, worker: Any) -> None:
     deadline = time.monotonic() + LAST_WORDS_S
     own = threading.current_thread()
     worker.tpool.shutdown(wait=False)
+    if worker.others >= 0:
+        worker.hands.shutdown(wait=False)
     while time.monotonic() < deadline and any(
         thread is not own and not thread.daemon for thread in threading.enumerate()
     ):

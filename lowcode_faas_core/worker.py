@@ -87,7 +87,8 @@ def _take_shortcut(app: Flask, services: Services) -> None:
     """Answer runs without Flask, unless a plugin wants to see every request."""
     hooks = (app.before_request_funcs, app.after_request_funcs, app.teardown_request_funcs)
     token = services.startup.server.worker_token
-    if token and sum(len(each) for found in hooks for each in found.values()) == 2:
+    others = "wsgi_app" in vars(app) or app.teardown_appcontext_funcs or app.url_value_preprocessors
+    if token and not others and sum(len(each) for found in hooks for each in found.values()) == 2:
         shortcut = Shortcut(app, token, _largest(services), lambda request: _run(services, request))
         app.wsgi_app = shortcut  # type: ignore[method-assign]
         app.extensions[LANES] = shortcut.takes

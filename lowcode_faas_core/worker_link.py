@@ -111,18 +111,24 @@ class Link:
             raise Lost(str(error) or type(error).__name__) from error
 
     def _send(self, current: Lane | None, request: bytes, deadline: float) -> None:
-        if current is not None:
-            if self.peer.gettimeout() != 0.0:
-                self.peer.setblocking(False)
-            try:
-                sent = self.peer.send(request)
-            except BlockingIOError:
-                sent = 0
+        if current is None:
+            self._send_all(request, deadline)
+            return
+        if self.peer.gettimeout() != 0.0:
+            self.peer.setblocking(False)
+        # Unless all of it goes out at once, the answer may come before there is a wait for it.
+        self._more = True
+        try:
+            sent = self.peer.send(request)
+        except BlockingIOError:
+            sent = 0
+        if sent == len(request):
             self._more = False
-            if sent == len(request):
-                return
-            request = request[sent:]
-        elsewhere(partial(self._send_all, request, deadline))
+            return
+        try:
+            elsewhere(partial(self._send_all, request[sent:], deadline))
+        finally:
+            self.peer.setblocking(False)
 
     def _send_all(self, request: bytes, deadline: float) -> None:
         self.peer.settimeout(max(0.001, deadline - time.monotonic()))

@@ -9,14 +9,13 @@ from __future__ import annotations
 import hmac
 import io
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 from flask import Flask
 
 from lowcode_faas_core.api.context import RAISED
-from lowcode_faas_core.lanes import elsewhere
+from lowcode_faas_core.api.shortcut import whole
 from lowcode_faas_core.model import RunResult
 from lowcode_faas_core.names import is_request_id
 from lowcode_faas_core.wire import API_VERSION, VERSION_HEADER, RunRequest
@@ -53,19 +52,19 @@ class Shortcut:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a run, or have the application answer."""
         if _TAKEN not in environ and not self.takes(environ):
-            return elsewhere(partial(self._application, environ, start_response))
+            return whole(self._application, environ, start_response)
         length = int(environ["CONTENT_LENGTH"])
         content = environ["wsgi.input"].read(length)
         environ["wsgi.input"] = io.BytesIO(content)
         try:
             request = _decode(content)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return elsewhere(partial(self._application, environ, start_response))
+            return whole(self._application, environ, start_response)
         try:
             result = self._run(request)
         except Exception as error:  # the application has the words for it
             environ[RAISED] = error
-            return self._application(environ, start_response)
+            return whole(self._application, environ, start_response)
         answer = _encode(result)
         given = environ.get("HTTP_X_REQUEST_ID", "")
         start_response(

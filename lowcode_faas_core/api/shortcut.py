@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from flask import Flask, request_finished, request_started
@@ -22,14 +22,14 @@ from lowcode_faas_core.api.invoke import read_body, run
 from lowcode_faas_core.api.origin import check_origin
 from lowcode_faas_core.api.queries import named_collection
 from lowcode_faas_core.callers import Verb
-from lowcode_faas_core.lanes import LANES, elsewhere
+from lowcode_faas_core.lanes import LANES, elsewhere, lane
 from lowcode_faas_core.model import FunctionRef
 from lowcode_faas_core.names import NAME
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-__all__ = ["ShortcutFlask"]
+__all__ = ["ShortcutFlask", "whole"]
 
 #: As the routes have it: ``functions`` and ``env`` end a collection path.
 _SEGMENT: Final = rf"(?!(?:functions|env)/){NAME}"
@@ -62,7 +62,7 @@ class ShortcutFlask(Flask):
         """Answer a plain invocation here, everything else as Flask does."""
         named = environ.get(_NAMED) or _plain(environ)
         if named is None or not self._open:
-            return elsewhere(partial(super().wsgi_app, environ, start_response))
+            return whole(super().wsgi_app, environ, start_response)
         try:
             headers, body = self._invoke(environ, *named)
         except Exception as error:
@@ -105,6 +105,10 @@ class ShortcutFlask(Flask):
         heard = request_started.receivers or request_finished.receivers
         return self._wanted and not heard and self._parts() == self._sealed
 
+    def _error_handlers(self) -> list[object]:
+        by_code = (codes for each in self.error_handler_spec.values() for codes in each.values())
+        return [handler for found in by_code for handler in found.values()]
+
     def _parts(self) -> tuple[int, ...]:
         """Return how many hooks there are of each kind, and the views of invocations."""
         hooks = (
@@ -113,10 +117,30 @@ class ShortcutFlask(Flask):
             self.teardown_request_funcs,
             self.teardown_appcontext_funcs and {None: self.teardown_appcontext_funcs},
             self.url_value_preprocessors,
+            {None: self._error_handlers()},
         )
         counts = (sum(map(len, kind.values())) if kind else 0 for kind in hooks)
         views = (id(view) for rule, view in self.view_functions.items() if rule.endswith(".invoke"))
         return (*counts, *views)
+
+
+def whole(
+    application: WSGIApplication, environ: WSGIEnvironment, start_response: StartResponse
+) -> Iterable[bytes]:
+    """Have an application answer that may wait for anything; from a lane all of it in a thread."""
+    if lane() is None:
+        return application(environ, start_response)
+
+    def answer() -> list[bytes]:
+        parts = application(environ, start_response)
+        try:
+            return [b"".join(parts)]
+        finally:
+            close = getattr(parts, "close", None)
+            if close is not None:
+                close()
+
+    return elsewhere(answer)
 
 
 def _plain(environ: dict[str, Any]) -> tuple[str | None, str] | None:

@@ -29,6 +29,8 @@ QUICK_READ_NS: Final = 60_000_000
 QUICK_WRITE_BYTES: Final = 64 << 10
 #: Bytes of one read.
 READ_BYTES: Final = 64 << 10
+#: The same on a lane, where everybody waits until what came is dealt with.
+LANE_READ_BYTES: Final = 16 << 10
 #: Raw output taken from one descriptor after a result, in bytes: a background thread or a child
 #: of user code that never stops printing must not keep the answer from going out.
 DRAIN_BYTES: Final = 1 << 20
@@ -93,7 +95,7 @@ class Channel:
             if current is None:
                 answer = self._exchange_quickly(deadline_ns)
             else:
-                answer = self._exchange_on_lane(current.lanes, deadline_ns)
+                answer = self._exchange_on_lane(current.lanes)
             if answer is not None:
                 return answer
         try:
@@ -171,7 +173,7 @@ class Channel:
             self._patience = seconds
             self._sandbox.receive_timeout(seconds)
 
-    def _exchange_on_lane(self, lanes: Lanes, deadline_ns: int) -> Frame | None:
+    def _exchange_on_lane(self, lanes: Lanes) -> Frame | None:
         """Do as :meth:`_exchange_quickly` does where others go on while this waits."""
         sandbox = self._sandbox
         self._wait_for(0)
@@ -184,17 +186,22 @@ class Channel:
         arrivals = self._arrivals
         if arrivals is None or arrivals.lanes is not lanes:
             arrivals = self._arrivals = lanes.arrivals(sandbox.fileno())
+        # In all: who prints all the time would otherwise have the main loop for as long as it runs.
+        until = time.monotonic() + QUICK_READ_S
+        left = QUICK_READ_S
         try:
-            while not self._unsent and lanes.wait(arrivals, QUICK_READ_S):
+            while not self._unsent and left > 0 and lanes.wait(arrivals, left):
                 with contextlib.suppress(BlockingIOError):
-                    while True:
-                        answer = self._take(*sandbox.read(READ_BYTES))
-                        if self._outputs or (answer is not None and sandbox.mixed):
-                            self.drain()
+                    while time.monotonic() < until:
+                        answer = self._take(*sandbox.read(LANE_READ_BYTES))
+                        printed = sandbox.mixed or self._drain_poll.poll(0)
                         if answer is not None:
+                            if printed:
+                                elsewhere(self.drain)
                             return answer
-                if time.monotonic_ns() + QUICK_READ_NS >= deadline_ns:
-                    break
+                        if self._outputs and printed:
+                            return None
+                left = until - time.monotonic()
         except OSError as error:
             raise ChannelClosed(str(error)) from error
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -148,7 +148,25 @@ def test_without_threads_the_lane_does_it_itself(lanes: Lanes, pool: ThreadPoolE
     pool.shutdown()
     told: list[object] = []
     lanes.start(lambda: told.append(elsewhere(threading.get_ident)))
+    run_until(lanes, told, 1)
     assert told == [threading.get_ident()]
+
+
+def test_work_that_a_pool_takes_and_refuses_is_done_once(pool: ThreadPoolExecutor) -> None:
+    # Given a pool that has queued it by the time it finds that no thread can be started
+    def submit(work: Callable[[], object]) -> None:
+        pool.submit(work)
+        raise RuntimeError("can't start new thread")
+
+    lanes = Lanes(submit)  # type: ignore[arg-type]
+    done: list[object] = []
+    told: list[object] = []
+    for number in range(20):
+        lanes.start(lambda n=number: told.append(elsewhere(lambda: done.append(n) or n)))  # type: ignore[misc,func-returns-value]
+    run_until(lanes, told, 20)
+    pool.shutdown()
+    lanes.close()
+    assert sorted(done) == sorted(told) == list(range(20))  # type: ignore[type-var]
 
 
 def test_without_a_lane_everything_is_done_here() -> None:

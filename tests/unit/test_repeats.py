@@ -32,7 +32,10 @@ def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]
 class AtOnce:
     """Stands in for the pool of threads."""
 
+    taken = 0
+
     def submit(self, work: Callable[..., Any], *arguments: Any, **named: Any) -> Future[Any]:
+        self.taken += 1
         done: Future[Any] = Future()
         done.set_result(work(*arguments, **named))
         return done
@@ -173,6 +176,46 @@ def test_a_connection_that_invokes_no_more_is_given_back(kept: Kept) -> None:
     assert (list(kept.worker.hot), list(kept.worker.keepalived_conns)) == ([], [kept.conn])
     kept.worker.alive = True
     assert kept.sent(HEAD + b"8") == b"8 lane"
+
+
+def test_the_beginning_of_a_next_request_gets_no_thread(kept: Kept) -> None:
+    """gunicorn's parser reads it together with the one before."""
+    other = HEAD.replace(b"invoke", b"look")
+    assert kept.sent(other + b"1" + HEAD[:7]) == b"1 thread"
+    taken = kept.worker.tpool.taken
+    for _ in range(3):
+        kept.worker.wait_for_and_dispatch_events(0.01)
+    assert (kept.worker.tpool.taken, list(kept.worker.arriving)) == (taken, [kept.conn])
+    # The rest of it is waited for, and read behind what was read ahead
+    kept.client.sendall(HEAD[7:20])
+    kept.worker.wait_for_and_dispatch_events(0.01)
+    assert kept.worker.tpool.taken == taken
+    assert kept.sent(HEAD[20:] + b"2") == b"2 thread"
+    assert kept.sent(HEAD + b"3") == b"3 lane"
+
+
+def test_what_was_read_ahead_is_never_filed_under_another_head(kept: Kept) -> None:
+    first, second = HEAD, HEAD.replace(b"localhost", b"elsewhere")
+    for _ in range(4):
+        kept.client.sendall(first + b"1" + second + b"2")
+        assert [each[:1] for each in kept.answers(2)] == [b"1", b"2"]
+    for head in (first, second):
+        found = kept.conn.heads.recall(head + b"3")
+        assert found is None or found.environ["HTTP_HOST"].encode() in head
+
+
+def test_a_connection_that_gunicorn_closed_itself_ends_nothing_else(kept: Kept) -> None:
+    def failing(_environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Length", "10")])
+        yield b"1"
+        raise RuntimeError("in the middle of an answer")
+
+    kept.worker.wsgi = failing
+    kept.client.sendall(HEAD + b"1")
+    kept.client.shutdown(socket.SHUT_WR)
+    for _ in range(5):
+        kept.worker.wait_for_and_dispatch_events(0.01)
+    assert (kept.worker.nr_conns, kept.worker.invocations, len(kept.worker.hot)) == (0, 0, 0)
 
 
 def test_a_client_that_leaves_is_let_go(kept: Kept) -> None:
