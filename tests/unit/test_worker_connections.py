@@ -279,3 +279,44 @@ def test_a_lane_learns_of_an_end_that_came_with_the_last_bytes(peer: Serve, answ
             lanes.run(0.1)
         lanes.close()
     assert len(told) == 1
+
+
+def test_an_answer_while_a_long_request_is_sent_is_found(peer: Serve) -> None:
+    """Sent by a thread, it is answered before the lane waits for news of that."""
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+
+    def slowly(client: socket.socket) -> None:
+        for pause in (0.0, 0.3):
+            time.sleep(0.1)  # so that it does not go out at once
+            got = b""
+            while not got.endswith(b"end"):
+                got = got[-2:] + client.recv(1 << 20)
+            client.sendall(answer[:20])
+            time.sleep(pause)
+            client.sendall(answer[20:])
+
+    http = WorkerConnections(peer(slowly), 1)
+    told: list[object] = []
+
+    def work() -> None:
+        for _ in range(2):
+            deadline = time.monotonic() + 5
+            body = b"x" * (8 << 20) + b"end"
+            try:
+                told.append(http.request("POST", "/v1/run", {}, body, deadline).data)
+            except (Late, Lost) as error:
+                told.append(type(error))
+
+    longest = 0.0
+    with ThreadPoolExecutor(1) as pool:
+        lanes = Lanes(pool.submit)
+        lanes.start(work)
+        last = time.monotonic() + 15
+        while len(told) < 2 and time.monotonic() < last:
+            begun = time.monotonic()
+            lanes.run(0.01)
+            longest = max(longest, time.monotonic() - begun)
+        lanes.close()
+    assert told == [b"{}", b"{}"]
+    # The second answer stops for 0.3 s halfway, which nobody else waits for
+    assert longest < 0.25
