@@ -209,7 +209,7 @@ def test_a_full_disk_is_said_and_survived(engine, serve, poll):
         assert service.invoke("nap")[1]["status"] == "succeeded"
         # Given a disk on which nothing fits any more
         ballast = own.folder / "data" / "ballast"
-        with ballast.open("wb") as file, contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), ballast.open("wb") as file:
             while True:
                 file.write(b"x" * 65536)
         # Then what needs a container says so, what has one goes on

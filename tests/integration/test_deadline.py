@@ -64,7 +64,7 @@ def test_the_start_used_it(service: Any) -> None:
     service.deploy("nap", NAP)
     # A sandbox takes longer than this to start; what comes before may, on a busy machine.
     for _ in range(20):
-        status, answer = service.invoke("nap", {"ms": 0}, timeout_ms=20)
+        status, answer = service.invoke("nap", {"ms": 0}, timeout_ms=10)
         assert answer["outcome"] == "not_executed", answer
         if answer["phase"] == "start":
             break

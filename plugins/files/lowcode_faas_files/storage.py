@@ -98,26 +98,21 @@ class FilesStorage(Storage):
         if known is not None:
             return known
         resolved = self._resolve(ref)
-        current = resolved.resolution
-        if version is None or version == current.deployment.version:
-            return current
-        pinned = resolved.pinned.get(version)
-        if pinned is None:
+        found = _of(resolved, version)
+        if found is None:
+            assert version is not None  # noqa: S101  # the current one is there
             deployment = self.deployment(ref, version)
             if deployment.current:
                 return self.resolve(ref)
-            pinned = Resolution(deployment, current.levels)
-            resolved.pinned[version] = pinned
-        return pinned
+            found = Resolution(deployment, resolved.resolution.levels)
+            resolved.pinned[version] = found
+        return found
 
     def known(self, ref: FunctionRef, version: int | None = None) -> Resolution | None:
         resolved = self._resolved.get(ref)
         if resolved is None or not resolved.settled or not is_unchanged(resolved.watched):
             return None
-        current = resolved.resolution
-        if version is None or version == current.deployment.version:
-            return current
-        return resolved.pinned.get(version)
+        return _of(resolved, version)
 
     def _resolve(self, ref: FunctionRef) -> _Resolved:
         known = self._catalogue.known(ref)
@@ -385,3 +380,10 @@ def _function(ref: FunctionRef, known: Known) -> Function:
         created_at=known.meta.created_at,
         updated_at=updated_at,
     )
+
+
+def _of(resolved: _Resolved, version: int | None) -> Resolution | None:
+    current = resolved.resolution
+    if version is None or version == current.deployment.version:
+        return current
+    return resolved.pinned.get(version)
