@@ -128,7 +128,11 @@ def _resolution(storage: Storage, ref: FunctionRef, version: int | None) -> Reso
     if lane() is None:
         return storage.resolve(ref, version)
     known = storage.known(ref, version)
-    return elsewhere(lambda: storage.resolve(ref, version)) if known is None else known
+    if known is not None:
+        return known
+    if storage.on_lanes:
+        return storage.resolve(ref, version)
+    return elsewhere(lambda: storage.resolve(ref, version))
 
 
 def run_what_is_kept(

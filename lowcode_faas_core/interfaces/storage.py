@@ -54,6 +54,10 @@ class Storage(Versioned, ABC):
     all of this.
     """
 
+    #: **Optional (default: no).** Whether all that :meth:`resolve` waits by is of
+    #: ``lowcode_faas_core.lanes``; else it is asked in a thread where others would wait for it.
+    on_lanes: bool = False
+
     @abstractmethod
     def create_collection(self, path: str, env: dict[str, str]) -> Collection:
         """**Required.** Register ``path``; unregistered parents are registered with empty env.

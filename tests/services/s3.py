@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import sys
+import time
 from pathlib import Path
 
 from tests.services.postgres import Absent
@@ -68,6 +69,8 @@ class Rclone:
         """Make an empty bucket and return its name."""
         name = f"t-{secrets.token_hex(6)}"
         (self.buckets / name).mkdir()
+        # Another one may have had the server look a moment ago, and it goes by that for so long.
+        time.sleep(1.2 * CACHE_S)
         return name
 
 

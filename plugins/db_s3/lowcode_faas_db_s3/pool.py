@@ -91,7 +91,8 @@ class Pool:
         self._silence_s = silence_s
         self._wait_s = wait_s
         given = psycopg2.extensions.parse_dsn(dsn)
-        self._parameters: dict[str, Any] = {**defaults, **given}
+        #: What a connection is made with.
+        self.parameters: dict[str, Any] = {**defaults, **given}
         self._prepare = prepare
         self._prepared = False
         self._preparing = threading.Lock()
@@ -207,7 +208,7 @@ class Pool:
     def _connect(self) -> Any:
         self._watch()
         try:
-            connection = psycopg2.connect(**self._parameters)
+            connection = psycopg2.connect(**self.parameters)
         except psycopg2.Error as error:
             raise unavailable(error) from error
         connection.autocommit = True

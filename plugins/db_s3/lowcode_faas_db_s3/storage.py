@@ -25,6 +25,7 @@ from lowcode_faas_core.errors import (
 )
 from lowcode_faas_core.ids import now
 from lowcode_faas_core.interfaces.storage import Garbage, Storage
+from lowcode_faas_core.lanes import elsewhere
 from lowcode_faas_core.model import (
     Collection,
     Deployment,
@@ -41,6 +42,7 @@ from lowcode_faas_core.paging import decode_cursor, encode_cursor
 from lowcode_faas_db_s3 import queries
 from lowcode_faas_db_s3.deploys import Deploys, Step
 from lowcode_faas_db_s3.garbage import collect_garbage, missing
+from lowcode_faas_db_s3.lane_reads import LaneReads, NotNow
 from lowcode_faas_db_s3.migrations import SchemaTooNew, migrate
 from lowcode_faas_db_s3.objects import READ_S, Bucket, NoSuchObject
 from lowcode_faas_db_s3.pool import SILENCE_S, Pool
@@ -55,6 +57,8 @@ _TOP: Final = 2**62
 
 class DbS3Storage(Storage):
     """Every version is kept until its function is deleted; see the package's README."""
+
+    on_lanes = True
 
     def __init__(
         self,
@@ -74,6 +78,7 @@ class DbS3Storage(Storage):
             lambda found, takes_long: self._migrated.extend(migrate(found, takes_long)),
             silence_s=silence_s,
         )
+        self._lane_reads = LaneReads(self._pool.parameters, postgres.pool, silence_s)
         self._bucket = Bucket(s3, read_s=read_s)
         self._deploys = Deploys(self._pool, self._bucket, step)
 
@@ -252,7 +257,7 @@ class DbS3Storage(Storage):
 
     def resolve(self, ref: FunctionRef, version: int | None = None) -> Resolution:
         paths = ancestors(ref.collection_path)
-        row = self._function_rows(ref, queries.RESOLVE, (list(paths), _within(version)))[0]
+        row = self._resolved_rows(ref, (list(paths), _within(version)))[0]
         if row[0] is None:
             raise VersionNotFound(f"{ref} has no version {version}")
         found, _ = queries.deployment(ref, row)
@@ -286,6 +291,7 @@ class DbS3Storage(Storage):
         return missing(self._pool, self._bucket)
 
     def close(self) -> None:
+        self._lane_reads.close()
         self._pool.close()
         self._bucket.close()
 
@@ -298,6 +304,16 @@ class DbS3Storage(Storage):
         if row[0] is None:
             raise VersionNotFound(f"{ref} has no version {version}")
         return queries.deployment(ref, row)
+
+    def _resolved_rows(self, ref: FunctionRef, first: tuple[Any, ...]) -> list[Any]:
+        _check_ref(ref)
+        try:
+            rows = self._lane_reads.read(queries.RESOLVE, (*first, ref.collection_path, ref.name))
+        except NotNow:
+            return elsewhere(lambda: self._function_rows(ref, queries.RESOLVE, first))
+        if not rows:
+            raise FunctionNotFound(f"there is no function {ref}")
+        return rows
 
     def _function_rows(
         self, ref: FunctionRef, query: str, first: tuple[Any, ...] = ()

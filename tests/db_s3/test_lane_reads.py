@@ -1,0 +1,118 @@
+"""Resolving on lanes: as in a thread, over few connections, and never in anybody's way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from lowcode_faas_db_s3.storage import DbS3Storage
+
+from lowcode_faas_core.errors import FunctionNotFound, StorageUnavailable
+from lowcode_faas_core.lanes import Lanes
+from lowcode_faas_core.model import FunctionRef
+from tests.db_s3.test_postgres_faults import KILL_ALL, REF
+
+
+class Loop:
+    """A main loop of a test's own."""
+
+    def __init__(self, pool: ThreadPoolExecutor) -> None:
+        self.lanes = Lanes(pool.submit)
+        self.told: list[Any] = []
+        #: The longest that it was away, in seconds.
+        self.longest = 0.0
+
+    def start(self, work: Callable[[], object]) -> None:
+        def run() -> None:
+            try:
+                self.told.append(work())
+            except (FunctionNotFound, StorageUnavailable) as error:
+                self.told.append(type(error))
+
+        self.lanes.start(run)
+
+    def until(self, count: int) -> list[Any]:
+        last = time.monotonic() + 30
+        while len(self.told) < count:
+            assert time.monotonic() < last, self.told
+            begun = time.monotonic()
+            self.lanes.run(0.01)
+            self.longest = max(self.longest, time.monotonic() - begun)
+        return self.told
+
+
+@pytest.fixture
+def loop() -> Iterator[Loop]:
+    with ThreadPoolExecutor(4) as pool:
+        made = Loop(pool)
+        yield made
+        made.lanes.close()
+
+
+def test_many_at_once_are_answered_as_in_a_thread(backend, deploy, loop):
+    storage = backend.open()
+    deploy(storage)
+    expected = storage.resolve(REF)
+    for _ in range(40):
+        loop.start(lambda: storage.resolve(REF))
+    loop.start(lambda: storage.resolve(FunctionRef("", "nobody")))
+    loop.start(lambda: storage.resolve(REF, 1))
+    told = loop.until(42)
+    assert told.count(expected) == 41
+    assert told.count(FunctionNotFound) == 1
+    own = backend.sql(
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'lowcode-faas'"
+        " AND datname = current_database()"
+    )
+    assert int(own[0][0]) <= 2 * backend.postgres.pool
+
+
+def test_a_write_is_seen_at_once(backend, deploy, loop):
+    storage = backend.open()
+    for version in (1, 2, 3):
+        deploy(storage, f"// {version}".encode())
+        loop.start(lambda: storage.resolve(REF).deployment.version)
+        assert loop.until(version)[-1] == version
+
+
+def test_connections_that_were_ended_are_replaced(backend, deploy, loop):
+    storage = backend.open()
+    deploy(storage)
+    for _ in range(4):
+        loop.start(lambda: storage.resolve(REF).deployment.version)
+    loop.until(4)
+    backend.sql(KILL_ALL)
+    for _ in range(8):
+        loop.start(lambda: storage.resolve(REF).deployment.version)
+    assert loop.until(12) == [1] * 12
+
+
+def test_a_server_that_is_silent_holds_up_nobody(backend, deploy, loop):
+    storage = DbS3Storage(backend.postgres, backend.s3, silence_s=1.0)
+    backend.opened.append(storage)
+    deploy(storage)
+    loop.start(lambda: storage.resolve(REF).deployment.version)
+    assert loop.until(1) == [1]
+    backend.to_postgres.swallowing = True
+    loop.start(lambda: storage.resolve(REF).deployment.version)
+    loop.start(lambda: "another")
+    assert loop.until(3)[1:] == ["another", StorageUnavailable]
+    assert loop.longest < 0.7
+
+
+def test_where_nothing_stays_prepared_nothing_is_prepared_any_more(backend, deploy, loop):
+    """A pooler gives each statement another server's connection."""
+    storage = backend.open()
+    deploy(storage)
+    loop.start(lambda: storage.resolve(REF).deployment.version)
+    loop.until(1)
+    (line,) = storage._lane_reads._idle
+    loop.start(lambda: line._run("DEALLOCATE ALL", (), time.monotonic() + 5) and 0)
+    loop.until(2)
+    for _ in range(3):
+        loop.start(lambda: storage.resolve(REF).deployment.version)
+    assert loop.until(5)[2:] == [1, 1, 1]
+    assert storage._lane_reads._prepares is False
