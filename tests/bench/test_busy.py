@@ -52,13 +52,23 @@ def rounds(**cpu_ms: float) -> Rounds[Taken]:
     )
 
 
-def test_equal_work_is_compared() -> None:
-    row = busy.compared(rounds(ours=20.4, node=22.9, deno=17.1), "ours", "node")
+def test_equal_work_is_compared_with_the_best() -> None:
+    row, said = busy.compared(rounds(ours=20.4, node=22.9, deno=17.1), "ours")
     assert row.verdict is not Verdict.NOT_MEASURED
-    assert row.measured.startswith("1.12 ")
+    assert row.measured.startswith("0.84 ")
+    assert said == "the best single process is deno"
 
 
-def test_unequal_work_is_not_compared() -> None:
-    row = busy.compared(rounds(ours=20.4, node=20.1, deno=4.2), "ours", "node")
+def test_unequal_work_is_left_out_and_said() -> None:
+    row, said = busy.compared(rounds(ours=20.4, node=20.1, deno=4.2), "ours")
+    assert row.measured.startswith("0.99 ")
+    assert said == (
+        "the best single process is node, those left out that took other than 20 ms: deno 4.2 ms"
+    )
+
+
+@pytest.mark.parametrize("took", [{"ours": 20.4, "deno": 4.2}, {"ours": 50.0, "deno": 20.0}])
+def test_where_nobody_fits_nothing_is_measured(took: dict[str, float]) -> None:
+    row, _ = busy.compared(rounds(**took), "ours")
     assert row.verdict is Verdict.NOT_MEASURED
-    assert row.measured == "CPU of a request instead of 20 ms: deno 4.2 ms"
+    assert row.measured.startswith("CPU of a request instead of 20 ms: ")

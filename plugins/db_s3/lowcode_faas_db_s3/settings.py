@@ -61,7 +61,8 @@ class PostgresSettings:
         "POSTGRES_POOL",
         integer(1, 1000),
         "4",
-        "Connections of each serving process at most; who finds all busy waits up to 2 s.",
+        "Connections of each serving process at most, and as many again that only resolve "
+        "invocations; who finds all busy waits up to 2 s.",
     )
     executions_pool: int = setting(
         "POSTGRES_EXECUTIONS_POOL",
