@@ -117,6 +117,8 @@ class LaneReads:
             self._leave()
         line.since = time.monotonic()
         self._idle.append(line)
+        if self._is_closed():
+            self.close()
         return rows
 
     def close(self) -> None:
@@ -124,6 +126,10 @@ class LaneReads:
         self._closed = True
         while self._idle:
             self._drop(self._idle.pop())
+
+    def _is_closed(self) -> bool:
+        # It may have been closed while the lane waited.
+        return self._closed
 
     def _enter(self, lanes: Lanes) -> bool:
         """Take a place, waiting for one as long as the pool has its callers wait."""
