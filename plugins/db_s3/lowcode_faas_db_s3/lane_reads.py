@@ -57,6 +57,8 @@ class _Line:
         if not self.prepared:
             numbered = query % tuple(f"${number + 1}" for number in range(places))
             self._run(f"PREPARE {_STATEMENT} AS {numbered}", (), until)
+            if self.has_news():
+                raise NotNow
             self.prepared = True
         execute = f"EXECUTE {_STATEMENT} ({', '.join(['%s'] * places)})"
         return self._run(execute, parameters, until).fetchall()  # type: ignore[no-any-return]
@@ -65,7 +67,13 @@ class _Line:
         cursor = self.connection.cursor()
         cursor.execute(query, parameters or None)
         lanes = self.arrivals.lanes
+        waited = False
         while (state := self.connection.poll()) != _OK:
+            # It reads once: what came together with that, as the end after the last words of a
+            # server that was told to end, is no news any more.
+            if waited and self.has_news():
+                continue
+            waited = True
             left = until - time.monotonic()
             # What is asked fits the socket's buffer: it never waits to be written.
             if state != _READ:
