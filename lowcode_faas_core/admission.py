@@ -30,6 +30,11 @@ class Admission:
     def __init__(self, threads: int, caps: AdmissionSettings | None = None) -> None:
         self._caps = caps or AdmissionSettings()
         self._collections = dict(self._caps.max_inflight_per_collection)
+        self._capped = bool(
+            self._collections
+            or self._caps.max_inflight is not None
+            or self._caps.max_inflight_per_function is not None
+        )
         self.permits: Final = invocation_threads(threads)
         self._free: deque[None] = deque([None] * self.permits)
         #: Places taken from somebody who was turned away and has not left yet.
@@ -54,11 +59,12 @@ class Admission:
         except IndexError:
             self._give_permit()
             raise self._no_place() from None
-        try:
-            self._check_caps(ref)
-        except CapacityError:
-            self.leave(seat)
-            raise
+        if self._capped:
+            try:
+                self._check_caps(ref)
+            except CapacityError:
+                self.leave(seat)
+                raise
         return seat
 
     def leave(self, seat: int) -> None:

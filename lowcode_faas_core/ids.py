@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import os
+import struct
 import time
+from collections import deque
 from datetime import UTC, datetime
 from functools import lru_cache
+from typing import Final
 
 __all__ = ["moment", "new_id", "now"]
+
+_AHEAD: Final = 64
+#: Random numbers drawn ahead, each used once: to ask the kernel for one costs as much as all the
+#: rest of an id. A forked process draws its own.
+_drawn: Final[deque[int]] = deque()
+os.register_at_fork(after_in_child=_drawn.clear)
 
 
 def new_id() -> str:
@@ -16,12 +25,19 @@ def new_id() -> str:
     The 12 bits after the millisecond hold its fraction (about 244 ns each), so that ids made by
     one process in quick succession mostly sort in order; 62 random bits keep them unique.
     """
-    nanoseconds = time.time_ns()
-    milliseconds, rest = divmod(nanoseconds, 1_000_000)
-    fraction = (rest << 12) // 1_000_000
-    random = int.from_bytes(os.urandom(8), "big") & 0x3FFF_FFFF_FFFF_FFFF
-    text = f"{milliseconds << 80 | 7 << 76 | fraction << 64 | 2 << 62 | random:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    milliseconds, rest = divmod(time.time_ns(), 1_000_000)
+    try:
+        random = _drawn.pop()
+    except IndexError:
+        _drawn.extend(struct.unpack(f"{_AHEAD}Q", os.urandom(8 * _AHEAD)))
+        random = _drawn.pop()
+    return "%08x-%04x-7%03x-%04x-%012x" % (  # noqa: UP031  # half the time of an f-string
+        milliseconds >> 16,
+        milliseconds & 0xFFFF,
+        (rest << 12) // 1_000_000,
+        0x8000 | random >> 50,
+        random & 0xFFFF_FFFF_FFFF,
+    )
 
 
 def now() -> str:

@@ -64,7 +64,7 @@ class InFlight:
                 if (found := self._capped.get(path)) is not None:
                     column, value = found
                     own[column * self._seats + seat] = value
-        own[seat] = _hash(str(ref))
+        own[seat] = _hash_of(ref)
         # Whoever takes a seat and then counts must not count before others can see the seat:
         # a lock is a barrier for the memory, too. Nobody else ever waits for this one for long.
         with self._fence:
@@ -73,8 +73,10 @@ class InFlight:
     def leave(self, seat: int) -> None:
         """Give a seat back."""
         own = self._row.own
-        for column in range(_COLUMNS if self._capped else 1):
-            own[column * self._seats + seat] = 0
+        own[seat] = 0
+        if self._capped:
+            for column in range(1, _COLUMNS):
+                own[column * self._seats + seat] = 0
         self._free.append(seat)
 
     @property
@@ -89,7 +91,7 @@ class InFlight:
 
     def of_function_here(self, ref: FunctionRef) -> int:
         """Return how many seats of this process a function has."""
-        return self._row.own[: self._seats].tolist().count(_hash(str(ref)))
+        return self._row.own[: self._seats].tolist().count(_hash_of(ref))
 
     def total(self, *, exact: bool = False) -> int:
         """Return how many are in flight in the whole service.
@@ -101,7 +103,7 @@ class InFlight:
 
     def of_function(self, ref: FunctionRef, *, exact: bool = False) -> int:
         """Return how many of a function are in flight in the whole service."""
-        value = _hash(str(ref))
+        value = _hash_of(ref)
         return sum(self._column(row, 0).count(value) for row in self._rows(exact))
 
     def below(self, path: str, *, exact: bool = False) -> int:
@@ -117,7 +119,11 @@ class InFlight:
 
 
 @lru_cache(maxsize=1024)
+def _hash_of(ref: FunctionRef) -> int:
+    # Asked for at each invocation, of few functions.
+    return _hash(str(ref))
+
+
 def _hash(name: str) -> int:
-    # Asked for twice an invocation, of few names. Not 0, which is a free seat. Not hash(): where
-    # gunicorn starts anew it has another seed.
+    # Not 0, which is a free seat. Not hash(): where gunicorn starts anew it has another seed.
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest()) or 1

@@ -19,7 +19,7 @@ import selectors
 import socket
 import struct
 import time
-from collections import Counter, deque
+from collections import deque
 from functools import partial
 from typing import Any, Final
 
@@ -99,7 +99,7 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         #: Connections that a thread closes.
         self.parting = 0
         #: How many of them each function has; a function is known by its path, or its deployment.
-        self.running: Counter[bytes] = Counter()
+        self.running: dict[bytes, int] = {}
 
     def accept(self, listener: socket.socket) -> None:
         """Accept a connection and look at what it sent."""
@@ -277,16 +277,18 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     def take_place(self, conn: Connection) -> None:
         """Count an invocation until it leaves its place."""
         self.invocations += 1
-        self.running[conn.function] += 1
+        self.running[conn.function] = self.running.get(conn.function, 0) + 1
 
     def leave_place(self, conn: Connection) -> None:
         """Give the place of an invocation to the function with fewest, the longest waiting first."""
         self.invocations -= 1
-        self.running[conn.function] -= 1
-        if not self.running[conn.function]:
+        left = self.running[conn.function] - 1
+        if left:
+            self.running[conn.function] = left
+        else:
             del self.running[conn.function]
         if self.held:
-            poorest = min(self.held, key=lambda held: self.running[held.function])
+            poorest = min(self.held, key=lambda held: self.running.get(held.function, 0))
             if self.has_place(poorest.function):
                 self.held.remove(poorest)
                 self.enqueue_invocation(poorest)
@@ -294,7 +296,7 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     def has_place(self, function: bytes) -> bool:
         """Tell whether a thread is free for one more invocation of this function."""
         free = self.invocation_threads - self.invocations
-        return may_have(self.running[function] + 1, free)
+        return may_have(self.running.get(function, 0) + 1, free)
 
     def may_overtake(self, function: bytes) -> bool:
         """Tell whether an invocation may have one thread of the reserve, for a moment.
@@ -304,7 +306,7 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         """
         return (
             self.invocations <= self.invocation_threads
-            and self.running[function] + 2 <= max(self.running.values(), default=0)
+            and self.running.get(function, 0) + 2 <= max(self.running.values(), default=0)
             and self.waiting_invocations() >= 2
         )
 

@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any, Final
 
 from lowcode_faas_core.arrival import arrival
+from lowcode_faas_core.client_socket import DONT_WAIT
 from lowcode_faas_core.intake import Connection, IntakeWorker, function_of, invokes
 from lowcode_faas_core.lanes import LANES, Lanes
 from lowcode_faas_core.repeats import Heads, Recalled, environ_of, is_simple
@@ -37,7 +38,8 @@ SPELL_S: Final = 0.02
 
 
 #: The socket's own, without a look at who calls.
-_recv = socket.socket.recv
+_recv, _send = socket.socket.recv, socket.socket.send
+_PEEK: Final = int(socket.MSG_PEEK) | DONT_WAIT
 
 
 class LaneConnection(Connection):
@@ -69,6 +71,7 @@ class LaneWorker(IntakeWorker):
         #: Whether the application may be called on a lane, and of which requests it does the same
         #: whenever their heads repeat.
         self.laned = False
+        self.keeps = bool(self.cfg.keepalive)
         self.may_take: Callable[[dict[str, Any]], bool] = lambda _: False
         #: Connections that the lanes have, and when each was answered last; the longest ago first.
         self.hot: OrderedDict[LaneConnection, float] = OrderedDict()
@@ -142,7 +145,7 @@ class LaneWorker(IntakeWorker):
 
     def recall(self, conn: LaneConnection, seen: bytes) -> Recalled | None:
         """Return a request to be answered with its connection kept, if it repeats."""
-        return conn.heads.recall(seen) if self.alive and self.cfg.keepalive else None
+        return conn.heads.recall(seen) if self.alive and self.keeps else None
 
     def enqueue_invocation(self, conn: LaneConnection) -> None:
         """Start an invocation, on a lane unless it is a larger or an odd one."""
@@ -189,8 +192,14 @@ class LaneWorker(IntakeWorker):
     def answer(self, conn: LaneConnection, recalled: Recalled) -> bool:
         """Answer a request that repeats; tell whether its connection goes on."""
         try:
-            _recv(conn.sock, len(conn.seen), socket.MSG_DONTWAIT)
-            conn.sock.sendall(conn.heads.answer(self.wsgi, recalled))
+            _recv(conn.sock, len(conn.seen), DONT_WAIT)
+            answer = conn.heads.answer(self.wsgi, recalled)
+            try:
+                sent = _send(conn.sock, answer, DONT_WAIT)
+            except BlockingIOError:
+                sent = 0
+            if sent < len(answer):
+                conn.sock.sendall(memoryview(answer)[sent:])
         except OSError as error:
             self.log.debug("the client of an invocation is gone: %s", error)
             return False
@@ -203,13 +212,13 @@ class LaneWorker(IntakeWorker):
         if conn.busy or not conn.hot:
             return
         try:
-            seen = _recv(conn.sock, NEXT_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            seen = _recv(conn.sock, NEXT_BYTES, _PEEK)
         except BlockingIOError:
             return
         except OSError:
             seen = b""
         conn.recalled = self.recall(conn, seen)
-        function = function_of(seen) if conn.recalled is None else conn.recalled.function
+        function = function_of(seen) if conn.recalled is None else conn.recalled[2]
         if conn.recalled is not None or (self.laned and invokes(function) and is_simple(seen)):
             conn.seen, conn.function, conn.busy = seen, function or b"", True
             self.begin(conn)

@@ -167,12 +167,16 @@ class Lanes:
         return found
 
     def wait(self, by: Wait, seconds: float) -> bool:
-        """Wait on the present lane until ``by`` is ended, or so many seconds; tell which.
+        """Wait on the present lane until ``by`` is ended, or so many seconds; tell which."""
+        return self.wait_until(by, time.monotonic() + seconds)
+
+    def wait_until(self, by: Wait, until: float) -> bool:
+        """Wait on the present lane until ``by`` is ended, or a ``time.monotonic``; tell which.
 
         Of arrivals, what came between two waits counts: some may have been read meanwhile.
         """
         by.lane = current = getcurrent()
-        by.until = until = time.monotonic() + seconds
+        by.until = until
         if until < self._next_end:
             self._next_end = until
         self._waits.add(by)

@@ -57,8 +57,9 @@ class RecordStatus(enum.StrEnum):
     CANCELLED = "cancelled"
 
 
+_recorded: Final = {status: RecordStatus(status.value) for status in Status}
 #: A verdict: such a record never changes again.
-FINAL: Final = frozenset(RecordStatus(status.value) for status in Status)
+FINAL: Final = frozenset(_recorded.values())
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -109,7 +110,7 @@ def record_of(
         collection_path=result.collection_path,
         deployment_id=result.deployment_id,
         deployment_version=result.deployment_version,
-        status=RecordStatus(result.status),
+        status=_recorded[result.status],
         started_at=result.started_at,
         finished_at=result.finished_at,
         start=result.start,

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable
 from email.utils import formatdate
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from gunicorn import SERVER
 from gunicorn.http import wsgi
@@ -35,16 +35,15 @@ _END = b"\r\n\r\n"
 #: With these, a request is more than its head and its body.
 _NEVER: Final = frozenset(("TRANSFER-ENCODING", "EXPECT", "UPGRADE", "TRAILER", "TE"))
 _length = re.compile(rb"\r\ncontent-length: (0|[1-9][0-9]{0,8})\r\n", re.I).search
+_is_length = re.compile(rb"0|[1-9][0-9]{0,8}").fullmatch
+_MOST_DIGITS: Final = 9
+#: Lines of an answer beside the application's: status, server, date, connection, length, and the end.
+_OWN_LINES: Final = 6
 
 
-class Recalled(NamedTuple):
-    """A request whose head came before."""
-
-    #: An environment of its own, the body of which is still to be put in.
-    environ: dict[str, Any]
-    body: bytes
-    #: What it invokes, as the main loop names it.
-    function: bytes
+#: A request whose head came before: an environment of its own, the body which is still to be put in
+#: there, and what it invokes, as the main loop names it. A plain tuple: one is made for each.
+Recalled = tuple[dict[str, Any], bytes, bytes]
 
 
 class Heads:
@@ -54,16 +53,32 @@ class Heads:
         #: By the head without the digits of its body's length, the oldest first.
         self._known: dict[bytes, tuple[dict[str, Any], bytes]] = {}
         self._once: dict[int, None] = {}
+        #: What was recalled last: the head before those digits and after them, and what is known.
+        self._last: tuple[bytes, bytes, dict[str, Any], bytes] | None = None
         self._dated = 0, ""
 
     def recall(self, seen: bytes) -> Recalled | None:
         """Return an environment and the body of a request that is all there, and nothing behind it."""
+        if self._last is not None:
+            # As a rule it is the same once more, which is told without looking for anything.
+            before, after, environ, function = self._last
+            if seen.startswith(before):
+                start = len(before)
+                stop = seen.find(b"\r", start, start + _MOST_DIGITS + 1)
+                digits = seen[start:stop]
+                if seen.startswith(after, stop) and _is_length(digits):
+                    body = seen[stop + len(after) :]
+                    if len(body) != int(digits):
+                        return None
+                    return {**environ, "CONTENT_LENGTH": digits.decode()}, body, function
         head, digits, body = _taken_apart(seen)
         known = self._known.get(head)
         if known is None or len(body) != int(digits):
             return None
         environ, function = known
-        return Recalled({**environ, "CONTENT_LENGTH": digits.decode()}, body, function)
+        start = _length(seen).start(1)  # type: ignore[union-attr]  # it was found above
+        self._last = seen[:start], head[start:], environ, function
+        return {**environ, "CONTENT_LENGTH": digits.decode()}, body, function
 
     def note(self, seen: bytes, function: bytes, made: Callable[[], dict[str, Any] | None]) -> None:
         """Remember a head that came before, with the environment that gunicorn makes of it now.
@@ -90,8 +105,8 @@ class Heads:
 
         :raises ValueError: a header that would not be one.
         """
-        environ = recalled.environ
-        environ["wsgi.input"] = io.BytesIO(recalled.body)
+        environ, body, _ = recalled
+        environ["wsgi.input"] = io.BytesIO(body)
         begun: list[tuple[str, list[tuple[str, str]]]] = []
 
         def start_response(
@@ -107,25 +122,23 @@ class Heads:
             if close is not None:
                 close()
         status, headers = begun[-1]
-        lines = [
-            f"HTTP/1.1 {status}",
-            f"Server: {SERVER}",
-            f"Date: {self._date(int(time.time()))}",
-            "Connection: keep-alive",
-            f"Content-Length: {len(content)}",
-        ]
-        for name, value in headers:
-            if _is_told(name):
-                lines.append(f"{name}: {value}")
-        text = "\r\n".join(lines)
-        if text.count("\n") != len(lines) - 1 or text.count("\r") != len(lines) - 1:
+        told = [f"{name}: {value}\r\n" for name, value in headers if _is_told(name)]
+        text = (
+            f"HTTP/1.1 {status}{self._stamp(int(time.time()))}{len(content)}\r\n{''.join(told)}\r\n"
+        )
+        lines = len(told) + _OWN_LINES
+        if text.count("\n") != lines or text.count("\r") != lines:
             raise ValueError("a header of the answer holds a line's end")
-        return text.encode("latin-1") + _END + content
+        return text.encode("latin-1") + content
 
-    def _date(self, now: int) -> str:
-        """Return the present second as HTTP writes it; made once a second."""
+    def _stamp(self, now: int) -> str:
+        """Return what an answer says after its status, up to its length; made once a second."""
         if now != self._dated[0]:
-            self._dated = now, formatdate(now, usegmt=True)
+            date = formatdate(now, usegmt=True)
+            self._dated = (
+                now,
+                f"\r\nServer: {SERVER}\r\nDate: {date}\r\nConnection: keep-alive\r\nContent-Length: ",
+            )
         return self._dated[1]
 
 

@@ -35,6 +35,10 @@ _coded = re.compile(rb"\r\ntransfer-encoding:", re.I).search
 _closes = re.compile(rb"\r\nconnection:[ \t]*close[ \t]*(?=\r\n|$)", re.I).search
 
 
+#: Who answers early and closes may have said why: its answer is read all the same.
+_EARLY: Final = (BrokenPipeError, ConnectionResetError)
+
+
 class Lost(Exception):
     """Raised when the connection ended, or spoke no HTTP, after something may have been sent."""
 
@@ -74,6 +78,7 @@ class Link:
         self._ended = select.poll()
         self._ended.register(peer, select.POLLIN)
         self._arrivals: Wait | None = None
+        self._blocking = True
         #: Whether the kernel may hold more of the answer than was taken.
         self._more = False
 
@@ -101,27 +106,29 @@ class Link:
         self, current: Lane | None, request: bytes, deadline: float
     ) -> tuple[Answer, bool]:
         try:
-            # Who answers early and closes may have said why: its answer is read all the same.
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                self._send(current, request, deadline)
+            if current is None:
+                self._send_all(request, deadline)
+            else:
+                self._send(request, deadline)
             return self._answer(current, deadline)
         except TimeoutError as error:
             raise Late from error
         except (OSError, ValueError) as error:
             raise Lost(str(error) or type(error).__name__) from error
 
-    def _send(self, current: Lane | None, request: bytes, deadline: float) -> None:
-        if current is None:
-            self._send_all(request, deadline)
-            return
-        if self.peer.gettimeout() != 0.0:
+    def _send(self, request: bytes, deadline: float) -> None:
+        """Send it from a lane."""
+        if self._blocking:
             self.peer.setblocking(False)
+            self._blocking = False
         # Unless all of it goes out at once, the answer may come before there is a wait for it.
         self._more = True
         try:
             sent = self.peer.send(request)
         except BlockingIOError:
             sent = 0
+        except _EARLY:
+            return
         if sent == len(request):
             self._more = False
             return
@@ -129,10 +136,13 @@ class Link:
             elsewhere(partial(self._send_all, request[sent:], deadline))
         finally:
             self.peer.setblocking(False)
+            self._blocking = False
 
     def _send_all(self, request: bytes, deadline: float) -> None:
+        self._blocking = True
         self.peer.settimeout(max(0.001, deadline - time.monotonic()))
-        self.peer.sendall(request)
+        with contextlib.suppress(*_EARLY):
+            self.peer.sendall(request)
 
     def _answer(self, current: Lane | None, deadline: float) -> tuple[Answer, bool]:
         """Read an answer as workers and balancers give it: its length is known, or ends it.
@@ -177,12 +187,16 @@ class Link:
     def _receive(self, current: Lane | None, deadline: float) -> bytes:
         """Return what comes next; each wait has only what is left until the deadline."""
         while True:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise TimeoutError
             if current is None:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise TimeoutError
+                self._blocking = True
                 self.peer.settimeout(left)
-            elif not self._more and not self._comes(current, left):
+            elif self._more:
+                if time.monotonic() >= deadline:
+                    raise TimeoutError
+            elif not self._comes(current, deadline):
                 raise TimeoutError
             try:
                 data = self.peer.recv(RECEIVE_BYTES)
@@ -195,7 +209,7 @@ class Link:
             self._more = True
             return data
 
-    def _comes(self, current: Lane, seconds: float) -> bool:
+    def _comes(self, current: Lane, deadline: float) -> bool:
         if self._arrivals is None or self._arrivals.lanes is not current.lanes:
             self._arrivals = current.lanes.arrivals(self.peer.fileno())
-        return current.lanes.wait(self._arrivals, seconds)
+        return current.lanes.wait_until(self._arrivals, deadline)

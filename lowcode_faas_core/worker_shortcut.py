@@ -72,7 +72,7 @@ class Shortcut:
             [
                 ("Content-Type", "application/json"),
                 ("Content-Length", str(len(answer))),
-                ("X-Lowcode-Faas-Status", result.status.value),
+                ("X-Lowcode-Faas-Status", str(result.status)),
                 (VERSION_HEADER, str(API_VERSION)),
                 ("X-Request-Id", given if is_request_id(given) else result.request_id),
             ],

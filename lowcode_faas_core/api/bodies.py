@@ -122,9 +122,20 @@ def decode_object(raw: msgspec.Raw, pointer: str) -> dict[str, Any]:
 
 
 def _read(environ: Mapping[str, Any], limit: int) -> bytes:
-    if environ.get("HTTP_CONTENT_ENCODING", "identity").strip().lower() not in ("", "identity"):
+    coding = environ.get("HTTP_CONTENT_ENCODING")
+    if coding and coding.strip().lower() not in ("", "identity"):
         raise UnsupportedMedia("a compressed body is not accepted")
-    length = content_length(environ.get("CONTENT_LENGTH"), environ.get("HTTP_TRANSFER_ENCODING"))
+    declared = environ.get("CONTENT_LENGTH", "")
+    length: int | None
+    if (
+        declared.isdecimal()
+        and declared.isascii()
+        and len(declared) < 16
+        and "HTTP_TRANSFER_ENCODING" not in environ
+    ):
+        length = int(declared)
+    else:
+        length = content_length(declared, environ.get("HTTP_TRANSFER_ENCODING"))
     if length is not None and length > limit:
         raise _too_large(limit)
     if length is None and not environ.get("wsgi.input_terminated"):

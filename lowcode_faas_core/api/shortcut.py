@@ -92,7 +92,7 @@ class ShortcutFlask(Flask):
         result = run(own, environ, body, FunctionRef(collection, name), {})
         answer = encode(result)
         headers = [
-            (STATUS_HEADER, result.status.value),
+            (STATUS_HEADER, str(result.status)),
             ("Content-Type", "application/json"),
             ("Content-Length", str(len(answer))),
             ("X-Request-Id", request_id_of(environ)),

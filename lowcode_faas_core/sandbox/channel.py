@@ -8,7 +8,6 @@ the host writes 5 MB, or that fills its stdout pipe, would otherwise block both 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import time
@@ -191,7 +190,7 @@ class Channel:
         left = QUICK_READ_S
         try:
             while not self._unsent and left > 0 and lanes.wait(arrivals, left):
-                with contextlib.suppress(BlockingIOError):
+                try:
                     while time.monotonic() < until:
                         answer = self._take(*sandbox.read(LANE_READ_BYTES))
                         printed = sandbox.mixed or self._drain_poll.poll(0)
@@ -201,6 +200,8 @@ class Channel:
                             return answer
                         if self._outputs and printed:
                             return None
+                except BlockingIOError:
+                    pass
                 left = until - time.monotonic()
         except OSError as error:
             raise ChannelClosed(str(error)) from error

@@ -16,7 +16,7 @@ from gunicorn.config import Config
 
 from lowcode_faas_core.lane_worker import LaneConnection, LaneWorker
 from lowcode_faas_core.lanes import Lanes, lane
-from lowcode_faas_core.repeats import MOST_HEADS, Heads, Recalled
+from lowcode_faas_core.repeats import MOST_HEADS, Heads
 
 HEAD = b"POST /functions/f/invoke HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\n"
 
@@ -201,7 +201,7 @@ def test_what_was_read_ahead_is_never_filed_under_another_head(kept: Kept) -> No
         assert [each[:1] for each in kept.answers(2)] == [b"1", b"2"]
     for head in (first, second):
         found = kept.conn.heads.recall(head + b"3")
-        assert found is None or found.environ["HTTP_HOST"].encode() in head
+        assert found is None or found[0]["HTTP_HOST"].encode() in head
 
 
 def test_a_connection_that_gunicorn_closed_itself_ends_nothing_else(kept: Kept) -> None:
@@ -227,10 +227,16 @@ def test_a_client_that_leaves_is_let_go(kept: Kept) -> None:
     assert (kept.worker.nr_conns, kept.worker.invocations, len(kept.worker.hot)) == (0, 0, 0)
 
 
+@pytest.mark.parametrize("again", [False, True], ids=["first", "once more"])
 @pytest.mark.parametrize(
     "seen",
     [
         HEAD,
+        HEAD.replace(b"Length: 1", b"Length: ") + b"1",
+        HEAD.replace(b"Length: 1", b"Length: -1") + b"1",
+        HEAD.replace(b"Length: 1", b"Length: 0000000001") + b"1",
+        HEAD.replace(b"Length: 1", b"Length: 10000000000") + b"1",
+        HEAD.replace(b"Length: 1\r\n", b"Length: 1\r\nX-More: 1\r\n") + b"1",
         HEAD + b"12",
         HEAD + b"1" + HEAD,
         HEAD.replace(b"localhost", b"elsewhere") + b"1",
@@ -243,13 +249,35 @@ def test_a_client_that_leaves_is_let_go(kept: Kept) -> None:
         b"",
     ],
 )
-def test_only_the_same_head_with_a_body_as_long_is_recalled(kept: Kept, seen: bytes) -> None:
+def test_only_the_same_head_with_a_body_as_long_is_recalled(
+    kept: Kept, seen: bytes, again: bool
+) -> None:
     for each in (b"1", b"2"):
         kept.sent(HEAD + each)
-    found = kept.conn.heads.recall(HEAD.replace(b"Length: 1", b"Length: 3") + b"999")
-    assert found is not None
-    assert (found.environ["CONTENT_LENGTH"], found.body) == ("3", b"999")
-    assert kept.conn.heads.recall(seen) is None
+    heads = kept.conn.heads
+
+    def recalled() -> None:
+        found = heads.recall(HEAD.replace(b"Length: 1", b"Length: 3") + b"999")
+        assert found is not None
+        assert (found[0]["CONTENT_LENGTH"], found[1]) == ("3", b"999")
+
+    if again:
+        recalled()
+    assert heads.recall(seen) is None
+    recalled()
+
+
+def test_two_heads_that_take_turns_are_both_recalled(kept: Kept) -> None:
+    heads = HEAD, HEAD.replace(b"localhost", b"elsewhere")
+    for _ in range(2):
+        for head in heads:
+            kept.sent(head + b"1")
+    for _ in range(3):
+        for head in heads:
+            found = kept.conn.heads.recall(head.replace(b"Length: 1", b"Length: 2") + b"23")
+            assert found is not None
+            assert found[0]["HTTP_HOST"].encode() in head
+            assert (found[0]["CONTENT_LENGTH"], found[1]) == ("2", b"23")
 
 
 def test_a_header_that_ends_a_line_is_no_answer() -> None:
@@ -258,7 +286,7 @@ def test_a_header_that_ends_a_line_is_no_answer() -> None:
         return [b""]
 
     with pytest.raises(ValueError, match="line's end"):
-        Heads().answer(forging, Recalled({}, b"", b"f"))
+        Heads().answer(forging, ({}, b"", b"f"))
 
 
 @pytest.mark.parametrize("header", [b"Connection: close", b"Expect: 100-continue"])
