@@ -306,7 +306,9 @@ class Recorder:
                 self._withdraw(run)
 
     def _flush(self) -> None:
-        while self._queue:
+        # What comes meanwhile waits for the next time: a store plans and commits each batch anew.
+        left = len(self._queue)
+        while left > 0:
             batch: list[_Entry] = []
             taken = 0
             with self._lock:
@@ -315,6 +317,7 @@ class Recorder:
                     batch.append(entry)
                     taken += entry[2]
                 self._queued_bytes -= taken
+            left = min(left - len(batch), len(self._queue))
             records = [record for record, _, _ in batch if record is not None]
             lines = [line_of(event) for _, events, _ in batch for event in events]
             try:

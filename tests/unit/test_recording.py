@@ -39,10 +39,13 @@ class Counting(MemoryExecutionStore):
         self.asked: list[str] = []
         self.open = threading.Event()
         self.open.set()
+        #: What happens while a batch is written.
+        self.meanwhile: Callable[[], object] = lambda: None
 
     def record(self, records: Any, lines: Any) -> None:
         self.asked.append("record")
         self.open.wait()
+        self.meanwhile()
         super().record(records, lines)
 
     def interests(self) -> frozenset[str]:
@@ -130,6 +133,25 @@ def test_nothing_is_asked_of_the_store_on_the_way_of_an_invocation(
     until(lambda: len(store.executions(ALL, 1000).items) == 500)
     assert store.asked.count("record") < 20
     assert recorder.counts() == {"recorded": 500, "dropped": 0}
+
+
+def test_what_ends_while_a_batch_is_written_waits_for_the_next_one(
+    make: Make, store: Counting
+) -> None:
+    """A store plans and commits each batch anew: one record each would cost it many times as much."""
+    recorder = make()
+
+    def end_one() -> None:
+        invocation = sample_invocation()
+        recorder.open(invocation, time.time_ns()).finish(result_of(invocation))
+
+    store.meanwhile = end_one
+    begun = time.monotonic()
+    end_one()
+    until(lambda: len(store.executions(ALL, 1000).items) >= 3)
+    store.meanwhile = lambda: None
+    batches = store.asked.count("record")
+    assert batches <= (time.monotonic() - begun) / recording.FLUSH_S + 2
 
 
 def test_inputs_and_outputs_are_kept_where_wanted_and_cut(make: Make, store: Counting) -> None:
