@@ -184,6 +184,12 @@ class Lanes:
         self._waits.discard(by)
         return ended
 
+    def turn(self) -> None:
+        """Have all go on for whom something has come by now; the present lane after them."""
+        current = getcurrent()
+        self._ready.append(current.switch)
+        current.parent.switch()
+
     def elsewhere(self, current: Lane, work: Callable[[], T]) -> T:
         """Have a thread do it, and wait on the present lane."""
         done: Future[T] = Future()

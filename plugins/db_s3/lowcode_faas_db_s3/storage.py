@@ -47,6 +47,7 @@ from lowcode_faas_db_s3.migrations import SchemaTooNew, migrate
 from lowcode_faas_db_s3.objects import READ_S, Bucket, NoSuchObject
 from lowcode_faas_db_s3.pool import SILENCE_S, Pool
 from lowcode_faas_db_s3.settings import PostgresSettings, S3Settings
+from lowcode_faas_db_s3.shared_reads import SharedReads
 from lowcode_faas_db_s3.transactions import write
 
 __all__ = ["DbS3Storage"]
@@ -79,6 +80,7 @@ class DbS3Storage(Storage):
             silence_s=silence_s,
         )
         self._lane_reads = LaneReads(self._pool.parameters, postgres.pool, silence_s)
+        self._resolutions: SharedReads[Resolution] = SharedReads()
         self._bucket = Bucket(s3, read_s=read_s)
         self._deploys = Deploys(self._pool, self._bucket, step)
 
@@ -256,6 +258,9 @@ class DbS3Storage(Storage):
         write(self._pool, work)
 
     def resolve(self, ref: FunctionRef, version: int | None = None) -> Resolution:
+        return self._resolutions.read((ref, version), lambda: self._resolve(ref, version))
+
+    def _resolve(self, ref: FunctionRef, version: int | None) -> Resolution:
         paths = ancestors(ref.collection_path)
         row = self._resolved_rows(ref, (list(paths), _within(version)))[0]
         if row[0] is None:
