@@ -14,12 +14,12 @@ from lowcode_faas_db_s3.storage import DbS3Storage
 
 from lowcode_faas_core.model import FunctionRef
 from lowcode_faas_core.testing.samples import sample_draft
-from tests.services.fixtures import had, one_loader, postgres_of, s3_of, server_folder
+from tests.services.fixtures import had, one_loader, pooler, postgres_of, s3_of, server_folder
 from tests.services.postgres import Postgres
 from tests.services.proxy import Proxy
 from tests.services.s3 import CACHE_S, Rclone
 
-__all__ = ["Backend", "backend", "one_loader", "postgres_of", "s3_of", "servers"]
+__all__ = ["Backend", "backend", "one_loader", "pooler", "postgres_of", "s3_of", "servers"]
 
 REF = FunctionRef("", "greet")
 

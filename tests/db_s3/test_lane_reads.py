@@ -7,12 +7,15 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import psycopg2.extensions
 import pytest
+from lowcode_faas_db_s3.lane_reads import LaneReads, _Line
 from lowcode_faas_db_s3.storage import DbS3Storage
 
 from lowcode_faas_core.errors import FunctionNotFound, StorageUnavailable
 from lowcode_faas_core.lanes import Lanes
 from lowcode_faas_core.model import FunctionRef
+from lowcode_faas_core.testing.samples import sample_draft
 from tests.db_s3.test_postgres_faults import KILL_ALL, REF
 
 
@@ -104,6 +107,47 @@ def test_a_server_that_is_silent_holds_up_nobody(backend, deploy, loop):
     loop.start(lambda: "another")
     assert loop.until(3)[1:] == ["another", StorageUnavailable]
     assert loop.longest < 0.7
+
+
+def test_behind_a_pooler_that_hands_connections_on(pooler, postgres_of, backend, deploy, loop):
+    """PgBouncer by transaction: what one client has prepared, another one may be asked to."""
+    dsn = pooler.dsn(postgres_of(16).database())
+    opened = [backend.open(dsn=dsn) for _ in range(2)]
+    deploy(opened[0])
+    others = [FunctionRef("", f"other-{number}") for number in range(4)]
+    for ref in others:
+        opened[0].deploy(ref, sample_draft())
+
+    def ask(storage: DbS3Storage, ref: FunctionRef) -> None:
+        loop.start(lambda: storage.resolve(ref).deployment.function_name)
+
+    for _ in range(10):
+        for storage in opened:
+            for ref in (REF, *others):
+                ask(storage, ref)
+    names = [ref.name for ref in (REF, *others)]
+    assert sorted(loop.until(100)) == sorted(names * 20)
+    deploy(opened[0], b"// 2")
+    loop.start(lambda: opened[1].resolve(REF).deployment.version)
+    assert loop.until(101)[-1] == 2
+
+
+def test_the_statement_of_another_release_is_not_taken_for_ours(backend, loop, monkeypatch):
+    """A pooler may hand on a connection on which another release has prepared its own question."""
+    asked: list[str] = []
+    run = _Line._run
+    monkeypatch.setattr(
+        _Line, "_run", lambda line, query, *more: asked.append(query) or run(line, query, *more)
+    )  # type: ignore[func-returns-value]
+    for query in ("SELECT %s::int", "SELECT %s::int + 1"):
+        reads = LaneReads(psycopg2.extensions.parse_dsn(backend.postgres.dsn), 1, 7.0)
+        loop.start(lambda: reads.read(query, (1,))[0][0])  # noqa: B023
+        loop.until(len(loop.told) + 1)
+        reads.close()
+    assert loop.told == [1, 2]
+    names = {query.split()[1] for query in asked if query.startswith("PREPARE")}
+    assert len(names) == 2
+    assert all(query.split()[1] in names for query in asked)
 
 
 def test_where_nothing_stays_prepared_nothing_is_prepared_any_more(backend, deploy, loop):

@@ -18,6 +18,7 @@ import pytest
 
 from tests.services.debian import install
 from tests.services.loki import Checker, serving
+from tests.services.pgbouncer import PgBouncer
 from tests.services.postgres import Absent, GivenPostgres, Postgres
 from tests.services.s3 import Rclone
 from tests.services.swift import Swift
@@ -27,6 +28,7 @@ __all__ = [
     "db_s3_environ",
     "haproxy",
     "one_loader",
+    "pooler",
     "postgres_of",
     "s3_of",
     "server_folder",
@@ -97,6 +99,16 @@ def postgres_of() -> Iterator[Callable[[int], GivenPostgres]]:
             return started[major]
 
         yield server
+
+
+@pytest.fixture(scope="session")
+def pooler(postgres_of: Callable[[int], GivenPostgres]) -> Iterator[PgBouncer]:
+    """Return a PgBouncer before PostgreSQL 16."""
+    with ExitStack() as stack:
+        made = had(lambda: PgBouncer(server_folder(stack, "pgbouncer"), postgres_of(16)))
+        stack.callback(made.server.stop)
+        made.server.start()
+        yield made
 
 
 @pytest.fixture(scope="session")

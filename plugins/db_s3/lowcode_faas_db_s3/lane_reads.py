@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import select
 import time
 from collections import deque
@@ -21,7 +22,7 @@ __all__ = ["LaneReads", "NotNow"]
 
 _OK: Final = psycopg2.extensions.POLL_OK
 _READ: Final = psycopg2.extensions.POLL_READ
-_STATEMENT: Final = "lowcode_faas_resolve"
+_STATEMENT: Final = "lowcode_faas"
 #: SQLSTATEs by which a pooler shows: a prepared statement is not there, or was made by another.
 _BETWEEN: Final = ("26000", "42P05")
 #: Longest idle time of a connection, in seconds: what is between may have forgotten it by then.
@@ -39,7 +40,7 @@ class _Line:
         self.connection = connection
         self.arrivals: Wait = lanes.arrivals(connection.fileno())
         self.since = time.monotonic()
-        self.prepared = False
+        self.prepared = ""
         self._news = select.poll()
         self._news.register(connection.fileno(), select.POLLIN)
 
@@ -53,15 +54,16 @@ class _Line:
 
     def read_prepared(self, query: str, parameters: tuple[Any, ...], until: float) -> list[Any]:
         """Run it as the server has planned it before, the same query each time."""
-        places = len(parameters)
         if not self.prepared:
+            places = len(parameters)
             numbered = query % tuple(f"${number + 1}" for number in range(places))
-            self._run(f"PREPARE {_STATEMENT} AS {numbered}", (), until)
+            # Named by what it asks: a pooler may hand on the connection of another release.
+            name = f"{_STATEMENT}_{hashlib.sha256(query.encode()).hexdigest()[:16]}"
+            self._run(f"PREPARE {name} AS {numbered}", (), until)
             if self.has_news():
                 raise NotNow
-            self.prepared = True
-        execute = f"EXECUTE {_STATEMENT} ({', '.join(['%s'] * places)})"
-        return self._run(execute, parameters, until).fetchall()  # type: ignore[no-any-return]
+            self.prepared = f"EXECUTE {name} ({', '.join(['%s'] * places)})"
+        return self._run(self.prepared, parameters, until).fetchall()  # type: ignore[no-any-return]
 
     def _run(self, query: str, parameters: tuple[Any, ...], until: float) -> Any:
         cursor = self.connection.cursor()

@@ -7,12 +7,12 @@ import pytest
 from lowcode_faas_db_s3.settings import PostgresSettings, S3Settings
 from lowcode_faas_db_s3.storage import DbS3Storage
 
-from tests.services.fixtures import one_loader, postgres_of, s3_of
+from tests.services.fixtures import one_loader, pooler, postgres_of, s3_of
 from tests.services.postgres import GivenPostgres
 from tests.services.s3 import Rclone
 from tests.services.swift import Swift
 
-__all__ = ["Place", "one_loader", "place", "postgres_of", "s3_of"]
+__all__ = ["Place", "one_loader", "place", "pooler", "postgres_of", "s3_of"]
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,13 @@ def place(
     postgres_of: Callable[[int], GivenPostgres], s3_of: Callable[[str], Rclone | Swift], request
 ) -> Place:
     """Return a place of its own on the servers a test names with ``pytest.mark.parametrize``."""
-    major, make, over_socket = getattr(request, "param", (16, "rclone", True))
+    major, make, over = getattr(request, "param", (16, "rclone", "socket"))
     postgres, s3 = postgres_of(major), s3_of(make)
-    dsn = postgres.dsn(postgres.database(), socket=over_socket)
+    database = postgres.database()
+    if over == "pooler":
+        dsn = request.getfixturevalue("pooler").dsn(database)
+    else:
+        dsn = postgres.dsn(database, socket=over == "socket")
     return Place(
         PostgresSettings(dsn=dsn),
         S3Settings(

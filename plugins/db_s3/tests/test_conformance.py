@@ -12,8 +12,14 @@ from lowcode_faas_core.testing.storage_contract import StorageContract
 
 @pytest.mark.parametrize(
     "place",
-    [(16, "rclone", True), (15, "swift", False), (16, "swift", False), (15, "rclone", True)],
-    ids=["16-socket-rclone", "15-tcp-swift", "16-tcp-swift", "15-socket-rclone"],
+    [
+        (16, "rclone", "socket"),
+        (15, "swift", "tcp"),
+        (16, "swift", "tcp"),
+        (15, "rclone", "socket"),
+        (16, "rclone", "pooler"),
+    ],
+    ids=lambda place: "-".join(map(str, place)),
     indirect=True,
 )
 class TestDbS3Storage(StorageContract):

@@ -24,14 +24,15 @@ class Opened:
         return PostgresExecutions(self.postgres, lease_s=LEASE_S)
 
 
-@pytest.mark.parametrize("major", [15, 16])
+@pytest.mark.parametrize(("major", "pooled"), [(15, False), (16, False), (16, True)])
 class TestPostgresExecutions(ExecutionStoreContract):
     @pytest.fixture
-    def reopen(self, postgres_of, major: int) -> Reopen:
+    def reopen(self, postgres_of, major: int, pooled: bool, request) -> Reopen:
         server = postgres_of(major)
-        return Opened(
-            PostgresSettings(dsn=server.dsn(server.database()), pool=4, executions_pool=2)
-        )
+        database = server.database()
+        if pooled:
+            server = request.getfixturevalue("pooler")
+        return Opened(PostgresSettings(dsn=server.dsn(database), pool=4, executions_pool=2))
 
     @pytest.fixture
     def store(self, reopen: Reopen) -> Iterator[PostgresExecutions]:
