@@ -96,6 +96,7 @@ class RemoteInvoker(Invoker):
         self._worker = WorkerConnections(url, admission.permits + 2)
         #: Heads of requests by deployment.
         self._heads: dict[str, bytes] = {}
+        #: Executions in flight under an id their caller chose.
         self._chosen: dict[str, object] = {}
         self._draining = False
         self._closed = False
@@ -105,16 +106,13 @@ class RemoteInvoker(Invoker):
         if self._draining:
             raise Draining("the service is shutting down")
         invocation = resolve(self._storage, self._limits, request)
+        if request.execution_id is None:
+            return self._run_what_is_kept(request, invocation)
         mark = object()
         if self._chosen.setdefault(invocation.execution_id, mark) is not mark:
             raise ExecutionIdTaken(f"execution {invocation.execution_id} is running")
         try:
-            return self._meter.invocation(
-                request.ref,
-                lambda: run_what_is_kept(
-                    self._storage, self._limits, request, invocation, self._run
-                ),
-            )
+            return self._run_what_is_kept(request, invocation)
         finally:
             del self._chosen[invocation.execution_id]
 
@@ -189,6 +187,12 @@ class RemoteInvoker(Invoker):
             time.sleep(0.02)
         self._closed = True
         self._worker.close()
+
+    def _run_what_is_kept(self, request: InvokeRequest, invocation: Invocation) -> RunResult:
+        return self._meter.invocation(
+            request.ref,
+            lambda: run_what_is_kept(self._storage, self._limits, request, invocation, self._run),
+        )
 
     def _run(self, invocation: Invocation) -> RunResult:
         seat = self._admission.enter(invocation.deployment.ref, lambda: False)
