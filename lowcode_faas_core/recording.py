@@ -7,11 +7,9 @@ its caller chose. What runs is written while it runs only when somebody shows in
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final
 
 from lowcode_faas_core.configuration import ExecutionSettings
@@ -20,6 +18,7 @@ from lowcode_faas_core.ids import moment
 from lowcode_faas_core.interfaces.executions import EVERY, ExecutionStore
 from lowcode_faas_core.lanes import elsewhere
 from lowcode_faas_core.model import Invocation, LogEvent, Outcome, RunResult
+from lowcode_faas_core.record_queue import RecordQueue
 from lowcode_faas_core.records import Record, RecordedLine, RecordStatus, line_of, record_of
 
 __all__ = ["FLUSH_S", "LOOK_S", "Recorder", "Run"]
@@ -42,21 +41,10 @@ TEND_FIRST_S: Final = 0.3
 TEND_SPELL_S: Final = 0.1
 #: Pause after the store was found down, in seconds.
 DOWN_S: Final = 1.0
-#: Records, lines and bytes that may wait; the oldest are dropped and counted beyond it.
-MOST_RECORDS: Final = 20_000
-MOST_BYTES: Final = 16 << 20
-#: Records and bytes of one batch.
-BATCH_RECORDS: Final = 500
-BATCH_BYTES: Final = 1 << 20
-#: Memory of a record and of a line beside their text, in bytes.
-RECORD_BYTES: Final = 1500
-LINE_BYTES: Final = 500
 #: Shortest time between two warnings, in seconds.
 WARN_EVERY_S: Final = 10.0
 #: Time for what still ends, and to write what is left, at close, in seconds.
 CLOSE_S: Final = 2.0
-
-_Entry = tuple[Record | None, list[LogEvent], int]
 
 
 class Run:
@@ -122,16 +110,13 @@ class Recorder:
         self._store = store
         self._settings = settings
         self._running: dict[int, Run] = {}
-        self._lock = threading.Lock()
-        self._queue: deque[_Entry] = deque()
-        self._queued_bytes = 0
+        self._queue = RecordQueue()
         self._urgent = False
         self._followed = False
         self._wake = threading.Event()
         self._closing = threading.Event()
         self._closed = False
         self.recorded = 0
-        self.dropped = 0
         #: Why the store took nothing the last time; ``None`` when it did.
         self.trouble: str | None = None
         self._warned_at = -WARN_EVERY_S
@@ -140,6 +125,11 @@ class Recorder:
         self._tend_at = time.monotonic() + TEND_FIRST_S
         self._thread = threading.Thread(target=self._work, name="executions", daemon=True)
         self._thread.start()
+
+    @property
+    def dropped(self) -> int:
+        """How many records were dropped."""
+        return self._queue.dropped
 
     def open(
         self,
@@ -210,9 +200,7 @@ class Recorder:
         self._closing.set()
         self._wake.set()
         self._thread.join(CLOSE_S)
-        with self._lock:
-            self._drop(len(self._queue))
-            self._queue.clear()
+        self._queue.clear()
         self._warn(at_close=True)
 
     def _end(self, run: Run, record: Record) -> None:
@@ -222,17 +210,7 @@ class Recorder:
         self._put(record, run.lines[run.handed :] if run.handed else run.lines)
 
     def _put(self, record: Record | None, lines: list[LogEvent]) -> None:
-        size = (
-            0 if record is None else RECORD_BYTES + _length(record.input) + _length(record.output)
-        )
-        for line in lines:
-            size += LINE_BYTES + sys.getsizeof(line.message)
-        with self._lock:
-            self._queue.append((record, lines, size))
-            self._queued_bytes += size
-            while len(self._queue) > MOST_RECORDS or self._queued_bytes > MOST_BYTES:
-                self._queued_bytes -= self._queue.popleft()[2]
-                self._drop(1)
+        self._queue.put(record, lines)
         if not self._wake.is_set():
             self._wake.set()
 
@@ -256,7 +234,7 @@ class Recorder:
             try:
                 if busy:
                     self._look()
-                    if self._urgent or now >= flush_at or len(self._queue) >= BATCH_RECORDS:
+                    if self._urgent or now >= flush_at or self._queue.has_batch():
                         self._urgent = False
                         self._flush()
                         flush_at = time.monotonic() + FLUSH_S
@@ -309,32 +287,20 @@ class Recorder:
         # What comes meanwhile waits for the next time: a store plans and commits each batch anew.
         left = len(self._queue)
         while left > 0:
-            batch: list[_Entry] = []
-            taken = 0
-            with self._lock:
-                while self._queue and len(batch) < BATCH_RECORDS and taken < BATCH_BYTES:
-                    entry = self._queue.popleft()
-                    batch.append(entry)
-                    taken += entry[2]
-                self._queued_bytes -= taken
+            batch = self._queue.take()
             left = min(left - len(batch), len(self._queue))
             records = [record for record, _, _ in batch if record is not None]
             lines = [line_of(event) for _, events, _ in batch for event in events]
             try:
                 self._store.record(records, lines)
             except StorageUnavailable:
-                self._put_back(batch, taken)
+                self._queue.put_back(batch)
                 raise
             except Exception:
-                self._drop(len(batch))  # it will not be taken the next time either
+                self._queue.drop(batch)  # it will not be taken the next time either
                 raise
             self.recorded += len(records)
             self.trouble = None
-
-    def _put_back(self, batch: Iterable[_Entry], size: int) -> None:
-        with self._lock:
-            self._queue.extendleft(reversed(list(batch)))
-            self._queued_bytes += size
 
     def _tend(self, busy: bool) -> None:
         now = time.monotonic()
@@ -390,9 +356,6 @@ class Recorder:
     def _note(self, trouble: str) -> None:
         self.trouble = trouble
 
-    def _drop(self, count: int) -> None:
-        self.dropped += count
-
     def _warn(self, *, at_close: bool = False) -> None:
         new = self.dropped - self._warned_count
         now = time.monotonic()
@@ -409,10 +372,6 @@ def _never_started(error: BaseException) -> bool:
     if isinstance(error, RequestError):
         return True
     return isinstance(error, FaasError) and error.outcome == Outcome.NOT_EXECUTED
-
-
-def _length(text: str | None) -> int:
-    return 0 if text is None else len(text)
 
 
 def _said(error: BaseException) -> str:

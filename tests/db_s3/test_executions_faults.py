@@ -12,7 +12,8 @@ from lowcode_faas_db_s3.executions.store import PostgresExecutions
 
 from lowcode_faas_core.configuration import ExecutionSettings
 from lowcode_faas_core.errors import NotFound, StorageUnavailable
-from lowcode_faas_core.recording import MOST_RECORDS, Recorder
+from lowcode_faas_core.record_queue import MOST_RECORDS
+from lowcode_faas_core.recording import Recorder
 from lowcode_faas_core.records import RecordFilter, RecordStatus
 from lowcode_faas_core.testing.executions_upkeep import WEEK_S, tended
 from lowcode_faas_core.testing.samples import (

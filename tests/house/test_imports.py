@@ -20,7 +20,7 @@ ORDER = (
     "authentication environment limits meter sources",
     "admission",
     "delivery fetching following sandbox logquery",
-    "logs recording",
+    "logs record_queue recording",
     "invoker",
     "wire worker_link worker_connections remote readiness startup",
     "services doctor",

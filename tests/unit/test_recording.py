@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from lowcode_faas_core import recording
+from lowcode_faas_core import record_queue, recording
 from lowcode_faas_core.configuration import ExecutionSettings
 from lowcode_faas_core.errors import (
     CapacityError,
@@ -264,7 +264,7 @@ def test_a_store_that_is_down_touches_no_invocation_and_catches_up(
 def test_a_full_buffer_drops_the_oldest_and_counts(
     make: Make, store: Counting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recording, "MOST_RECORDS", 10)
+    monkeypatch.setattr(record_queue, "MOST_RECORDS", 10)
     recorder = make()
     store.open.clear()
     first = sample_invocation()
@@ -283,7 +283,7 @@ def test_a_full_buffer_drops_the_oldest_and_counts(
 def test_many_bytes_are_too_much_as_well(
     make: Make, store: Counting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recording, "MOST_BYTES", 20_000)
+    monkeypatch.setattr(record_queue, "MOST_BYTES", 20_000)
     recorder = make()
     store.open.clear()
     for _ in range(5):
