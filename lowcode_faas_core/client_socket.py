@@ -1,17 +1,22 @@
 """A client's connection, whose reads and writes hold up nobody where they are done on a lane.
 
+Beside it, what is asked of the kernel about one; with TLS it is another socket than ours.
+
 gunicorn's master has this module, too.
 """
 
 from __future__ import annotations
 
+import contextlib
+import select
 import socket
+import struct
 from functools import partial
 from typing import Any, Final
 
 from lowcode_faas_core.lanes import elsewhere, lane
 
-__all__ = ["DONT_WAIT", "ClientSocket"]
+__all__ = ["DONT_WAIT", "ClientSocket", "bound_reads", "cork", "half_closed", "has_bytes"]
 
 
 #: A plain number: to combine members of an enumeration costs more than the call.
@@ -59,3 +64,31 @@ class ClientSocket(socket.socket):
             super().sendall(rest, flags)
         finally:
             self.settimeout(patience)
+
+
+def cork(client: socket.socket, value: int) -> None:
+    """Have the kernel keep what is written until it is one piece; 0 sends it."""
+    with contextlib.suppress(OSError):  # closed by now, or no TCP
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, value)
+
+
+def bound_reads(client: socket.socket, seconds: int, microseconds: int) -> None:
+    """Have the kernel end a read for which nothing comes."""
+    bound = struct.pack("ll", seconds, microseconds)
+    with contextlib.suppress(OSError):
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, bound)
+
+
+def has_bytes(client: socket.socket) -> bool:
+    """Tell whether anything has come that is not read."""
+    try:
+        return bool(client.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+    except OSError:
+        return False
+
+
+def half_closed(client: socket.socket) -> bool:
+    """Tell whether the client sends nothing more."""
+    poll = select.poll()
+    poll.register(client, select.POLLRDHUP)
+    return bool(poll.poll(0))

@@ -13,11 +13,8 @@ invocations wait a moment for a place instead of being turned away.
 from __future__ import annotations
 
 import contextlib
-import re
-import select
 import selectors
 import socket
-import struct
 import time
 from collections import deque
 from functools import partial
@@ -27,11 +24,12 @@ from gunicorn import util
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from lowcode_faas_core.arrival import PEEK_BYTES, Arrival, BoundedReader, arrival
-from lowcode_faas_core.client_socket import ClientSocket
+from lowcode_faas_core.client_socket import ClientSocket, bound_reads, cork, half_closed, has_bytes
+from lowcode_faas_core.invoked_functions import function_of, invokes
 from lowcode_faas_core.not_http import ErrorPage, problem_answer
-from lowcode_faas_core.turns import FOLLOW, invocation_threads, may_have
+from lowcode_faas_core.turns import invocation_threads, may_have
 
-__all__ = ["ARRIVAL_S", "Connection", "IntakeWorker", "function_of", "invokes"]
+__all__ = ["ARRIVAL_S", "Connection", "IntakeWorker"]
 
 #: Time for a request's head, and the part of its body that is waited for, to arrive, in seconds.
 ARRIVAL_S: Final = 10.0
@@ -45,14 +43,6 @@ BODY_S: Final = 75.0
 MOST_PARTING: Final = 4
 #: Longest an invocation waits for one of its threads, in seconds; the application then answers 429.
 HOLD_S: Final = 0.25
-
-_invocation = re.compile(
-    rb"(?:POST ([^ ?]{0,4096})/(?:invoke|replay|v1/run)(?:\?[^ ]*)?|GET %b) HTTP/1"
-    % FOLLOW.encode()
-).match
-#: Under which name followers share the threads with functions.
-_FOLLOWERS = b"(followers)"
-_deployment = re.compile(rb"\r\nx-lowcode-faas-deployment:[ \t]*([^\r\n]{1,255})", re.I).search
 
 
 class Connection(TConn):  # type: ignore[misc]  # gunicorn has no types
@@ -111,7 +101,7 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         client = ClientSocket.of(client)
         conn = self.connection_class(self.cfg, client, address, listener.getsockname())
         # A longer body is read by a thread: the kernel ends a wait that leads nowhere.
-        _bound_reads(client, BODY_STALL_S, 0)
+        bound_reads(client, BODY_STALL_S, 0)
         self.watch(conn)
         self.look(conn)
 
@@ -151,7 +141,7 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             self.turn_away(conn, seen)
             return
         whole = found.whole and not found.missing
-        if found.missing and (ended or _half_closed(conn.sock)):
+        if found.missing and (ended or half_closed(conn.sock)):
             # Nothing more will come, so no thread would wait for it.
             if not found.chunked:
                 self.drop(conn)
@@ -227,7 +217,7 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         overtake the answer. Few threads may wait for that.
         """
         self.nr_conns -= 1
-        if self.parting >= MOST_PARTING or not _has_bytes(conn.sock):
+        if self.parting >= MOST_PARTING or not has_bytes(conn.sock):
             util.close(conn.sock)
             return
         try:
@@ -264,9 +254,9 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         if not conn.invokes or not invokes(conn.function):
             return super().handle(conn)
         # gunicorn writes head and body one by one: each would wake the client.
-        _cork(conn.sock, 1)
+        cork(conn.sock, 1)
         goes_on = super().handle(conn)
-        _cork(conn.sock, 0)
+        cork(conn.sock, 0)
         return goes_on
 
     def finish_invocation(self, conn: Connection, future: Any) -> None:
@@ -375,47 +365,3 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         """Close a connection that no thread has."""
         self.nr_conns -= 1
         util.close(conn.sock)
-
-
-def invokes(function: bytes | None) -> bool:
-    """Tell an invocation from what only has a place like one."""
-    return function is not None and function != _FOLLOWERS
-
-
-def function_of(seen: bytes) -> bytes | None:
-    """Return what tells the function of an invocation from others; ``None``: it is none."""
-    invocation = _invocation(seen)
-    if invocation is None:
-        return None
-    function: bytes | None = invocation.group(1)
-    if function is None:
-        return _FOLLOWERS
-    if not function and (deployment := _deployment(seen)) is not None:
-        function = deployment.group(1)
-    return function
-
-
-def _cork(client: socket.socket, value: int) -> None:
-    """Have the kernel keep what is written until it is one piece; 0 sends it."""
-    with contextlib.suppress(OSError):  # closed by now, or no TCP
-        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, value)
-
-
-def _bound_reads(client: socket.socket, seconds: int, microseconds: int) -> None:
-    """Have the kernel end a read for which nothing comes."""
-    bound = struct.pack("ll", seconds, microseconds)
-    with contextlib.suppress(OSError):
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, bound)
-
-
-def _has_bytes(client: socket.socket) -> bool:
-    try:
-        return bool(client.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
-    except OSError:
-        return False
-
-
-def _half_closed(client: socket.socket) -> bool:
-    poll = select.poll()
-    poll.register(client, select.POLLRDHUP)
-    return bool(poll.poll(0))

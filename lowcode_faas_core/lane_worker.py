@@ -19,7 +19,8 @@ from typing import Any, Final
 
 from lowcode_faas_core.arrival import arrival
 from lowcode_faas_core.client_socket import DONT_WAIT
-from lowcode_faas_core.intake import Connection, IntakeWorker, function_of, invokes
+from lowcode_faas_core.intake import Connection, IntakeWorker
+from lowcode_faas_core.invoked_functions import function_of, invokes
 from lowcode_faas_core.lanes import LANES, Lanes
 from lowcode_faas_core.repeats import Heads, Recalled, environ_of, is_simple
 from lowcode_faas_core.turns import RESERVED_THREADS

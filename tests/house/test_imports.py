@@ -11,7 +11,7 @@ from pathlib import Path
 ORDER = (
     "errors",
     "arrival callers findings ids lanes model names records shared_map shared_output trace_context turns waits",
-    "paging settings shared_counts",
+    "invoked_functions paging settings shared_counts",
     "configuration",
     "interfaces",
     "hookspecs interface_versions",
