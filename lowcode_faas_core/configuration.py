@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-import ipaddress
-import os
-import re
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from lowcode_faas_core.errors import ConfigurationError, InvalidValue
+from lowcode_faas_core.errors import ConfigurationError
 from lowcode_faas_core.model import Reuse
-from lowcode_faas_core.names import check_collection_path
+from lowcode_faas_core.setting_values import (
+    MAX_CAP,
+    collection_caps,
+    http_url,
+    label_pairs,
+    optional_integer,
+    optional_path,
+    parse_address,
+    reuse_mode,
+    url_template,
+    worker_count,
+)
 from lowcode_faas_core.settings import (
     PREFIX,
-    Parser,
     boolean,
     decimal,
     integer,
@@ -37,121 +42,7 @@ __all__ = [
     "LogQuerySettings",
     "PoolSettings",
     "ServerSettings",
-    "is_loopback",
-    "parse_address",
 ]
-
-
-#: Highest cap that is read; far above what a machine can do.
-MAX_CAP = 1_000_000
-#: More would be a stream of its own for each combination; Loki itself allows 15.
-MAX_LABELS = 15
-_label_name = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII).fullmatch
-
-
-def parse_address(value: str) -> tuple[str, int]:
-    """Parse ``host:port``, ``:port`` (every interface) or ``[v6]:port`` into host and port."""
-    host, colon, port = value.strip().rpartition(":")
-    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise ValueError("must be host:port or :port")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        raise ValueError("must have an IPv6 address in brackets, like [::1]:8080")
-    return host or "0.0.0.0", int(port)  # noqa: S104  # ":8080" says every interface, as in Go
-
-
-@lru_cache(maxsize=256)  # asked of the Host of every request
-def is_loopback(host: str) -> bool:
-    """Tell whether only this machine can connect to ``host``."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _url(value: str) -> str:
-    stripped = value.strip().rstrip("/")
-    if stripped and not stripped.startswith(("http://", "https://")):
-        raise ValueError("must be an http or https URL")
-    return stripped
-
-
-def _workers(value: str) -> int:
-    if not value:
-        return min(os.cpu_count() or 1, 4)
-    number: int = integer(1, 256)(value)
-    return number
-
-
-def _reuse(value: str) -> Reuse:
-    try:
-        return Reuse(value.strip().lower())
-    except ValueError:
-        raise ValueError("must be warm or fresh") from None
-
-
-def _optional_integer(low: int) -> Parser:
-    parse = integer(low)
-    return lambda value: parse(value) if value else None
-
-
-def _optional_path(value: str) -> Path | None:
-    found: Path | None = path(value) if value else None
-    return found
-
-
-def _labels(value: str) -> tuple[tuple[str, str], ...]:
-    labels: dict[str, str] = {}
-    for pair in filter(None, map(str.strip, value.split(","))):
-        name, equals, content = (part.strip() for part in pair.partition("="))
-        if not equals or not content or not _label_name(name) or name.startswith("__"):
-            raise ValueError("must be k=v,k=v, each name of letters, digits and _")
-        if name in labels:
-            raise ValueError(f"must name each label once; {name} is there twice")
-        labels[name] = content
-    if not 1 <= len(labels) <= MAX_LABELS:
-        raise ValueError(f"must have from 1 to {MAX_LABELS} labels")
-    return tuple(labels.items())
-
-
-def _collection_caps(value: str) -> tuple[tuple[str, int], ...]:
-    caps: dict[str, int] = {}
-    for pair in filter(None, map(str.strip, value.split(","))):
-        collection, equals, cap = (part.strip() for part in pair.partition("="))
-        if not equals or not cap.isascii() or not cap.isdigit() or not 1 <= int(cap) <= MAX_CAP:
-            raise ValueError(f"must be path=n,path=n, each n from 1 to {MAX_CAP}")
-        try:
-            check_collection_path(collection)
-        except InvalidValue as error:
-            raise ValueError(f"must name collections: {error.detail}") from None
-        if not collection:
-            raise ValueError("must not name the root: MAX_INFLIGHT is its cap")
-        if collection in caps:
-            raise ValueError(f"must name each collection once; {collection} is there twice")
-        caps[collection] = int(cap)
-    return tuple(caps.items())
-
-
-def _explore_template(value: str) -> str:
-    template = value.strip()
-    if not template:
-        return ""
-    if not template.isprintable() or " " in template:
-        raise ValueError("must be a URL without spaces or control characters")
-    try:
-        parts = urlsplit(template)
-        host = parts.hostname
-    except ValueError:
-        host = None
-    if not host or parts.scheme not in ("http", "https"):
-        raise ValueError("must be an http or https URL")
-    if "{{" in parts.netloc:
-        # A caller's value must not choose where people are sent.
-        raise ValueError("must have its placeholders after the host")
-    return template
 
 
 @dataclass(frozen=True)
@@ -165,7 +56,7 @@ class ServerSettings:
         "WORKER_LISTEN", parse_address, ":9090", "Address of the worker: host:port or :port."
     )
     worker_url: str = setting(
-        "WORKER_URL", _url, "", "Worker that runs every invocation; empty: run in this process."
+        "WORKER_URL", http_url, "", "Worker that runs every invocation; empty: run in this process."
     )
     worker_token: str = setting(
         "WORKER_TOKEN", text, "", "Secret the dispatcher shows to the worker.", secret=True
@@ -177,7 +68,7 @@ class ServerSettings:
         "Serve without authentication on an address others can reach. An open port runs their code.",
     )
     workers: int = setting(
-        "WORKERS", _workers, "", "gunicorn workers; empty: the cores, at most 4."
+        "WORKERS", worker_count, "", "gunicorn workers; empty: the cores, at most 4."
     )
     threads: int = setting("THREADS", integer(3, 512), "24", "Threads of each gunicorn worker.")
     drain_notice_s: float = setting(
@@ -235,18 +126,20 @@ class PoolSettings:
     )
     max_instances_per_function: int | None = setting(
         "MAX_INSTANCES_PER_FUNCTION",
-        _optional_integer(1),
+        optional_integer(1),
         "",
         "Cap on sandboxes of one function; empty: half of MAX_INSTANCES.",
     )
     stock: int = setting("STOCK", integer(0), "2", "Sandboxes kept ready without code.")
-    reuse: Reuse = setting("REUSE", _reuse, "warm", "Default reuse of a deployment: warm or fresh.")
+    reuse: Reuse = setting(
+        "REUSE", reuse_mode, "warm", "Default reuse of a deployment: warm or fresh."
+    )
     idle_ttl_s: float = setting(
         "IDLE_TTL_S", decimal(0.1, 1e9), "600", "Seconds an idle instance is kept."
     )
     memory_budget_mb: int | None = setting(
         "MEMORY_BUDGET_MB",
-        _optional_integer(64),
+        optional_integer(64),
         "",
         "Peak resident memory of all sandboxes above which the longest idle are ended, then the stock; "
         "what runs is never ended for it. Empty: no bound.",
@@ -287,21 +180,21 @@ class AdmissionSettings:
 
     max_inflight: int | None = setting(
         "MAX_INFLIGHT",
-        _optional_integer(1),
+        optional_integer(1),
         "",
         "Cap on invocations in flight, running or waiting, of the whole service; empty: as many as "
         "there are places, WORKERS x (THREADS - 2).",
     )
     max_inflight_per_function: int | None = setting(
         "MAX_INFLIGHT_PER_FUNCTION",
-        _optional_integer(1),
+        optional_integer(1),
         "",
         "The same for each function; empty: no cap, but each gunicorn worker keeps places free "
         "for functions that have few.",
     )
     max_inflight_per_collection: tuple[tuple[str, int], ...] = setting(
         "MAX_INFLIGHT_PER_COLLECTION",
-        _collection_caps,
+        collection_caps,
         "",
         "The same for collections with all that lies below them: path=n,path=n.",
     )
@@ -419,14 +312,14 @@ class LogQuerySettings:
 
     loki_labels: tuple[tuple[str, str], ...] = setting(
         "LOG_LOKI_LABELS",
-        _labels,
+        label_pairs,
         "job=lowcode-faas",
         "Labels of our streams in Loki, k=v,k=v: those the sink loki gives, or whoever scrapes "
         "standard output; queries select by them.",
     )
     explore_template: str = setting(
         "LOGS_GRAFANA_EXPLORE_URL_TEMPLATE",
-        _explore_template,
+        url_template,
         "",
         "Address of Grafana's Explore page with {{logql}} or, within JSON, {{logql_json}}, and "
         "{{run_id}}, {{deployment_id}}; empty: no such link is answered.",
@@ -439,7 +332,7 @@ class AccessSettings:
 
     tokens_file: Path | None = setting(
         "API_TOKENS_FILE",
-        _optional_path,
+        optional_path,
         "",
         "File of the API's tokens, hashes only; empty: tokens.json in the data folder. Where it is "
         "missing there are no tokens.",

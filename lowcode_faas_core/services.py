@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from lowcode_faas_core.admission import Admission
 from lowcode_faas_core.authentication import Authentication, TokenAuthenticator
-from lowcode_faas_core.configuration import PoolSettings, is_loopback
+from lowcode_faas_core.configuration import PoolSettings
 from lowcode_faas_core.errors import FaasError
 from lowcode_faas_core.fetching import SourceFetching
 from lowcode_faas_core.following import Following
@@ -35,6 +35,7 @@ from lowcode_faas_core.recording import Recorder
 from lowcode_faas_core.remote import RemoteInvoker
 from lowcode_faas_core.sandbox.runner import PooledRunner
 from lowcode_faas_core.sandbox.shelves import PoolCaps
+from lowcode_faas_core.setting_values import is_loopback
 from lowcode_faas_core.shared_map import SharedRow
 from lowcode_faas_core.startup import ProcessRole, Startup, address
 from lowcode_faas_core.tokens import TokenFile

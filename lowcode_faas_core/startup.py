@@ -18,7 +18,6 @@ from lowcode_faas_core.configuration import (
     LogQuerySettings,
     PoolSettings,
     ServerSettings,
-    is_loopback,
 )
 from lowcode_faas_core.errors import ConfigurationError, PluginError, StartError
 from lowcode_faas_core.plugins import (
@@ -32,6 +31,7 @@ from lowcode_faas_core.plugins import (
     PluginRegistry,
     Selection,
 )
+from lowcode_faas_core.setting_values import is_loopback
 from lowcode_faas_core.settings import PREFIX, infos, read, read_settings, unknown_names
 from lowcode_faas_core.tokens import TokenFile
 

@@ -17,7 +17,6 @@ from lowcode_faas_core.api.bodies import Body
 from lowcode_faas_core.api.context import EXTENSION, RAISED, ApiRequest, current_request
 from lowcode_faas_core.api.origin import check_origin
 from lowcode_faas_core.callers import PUBLIC, scope_of
-from lowcode_faas_core.configuration import is_loopback
 from lowcode_faas_core.errors import (
     Forbidden,
     InvalidValue,
@@ -36,6 +35,7 @@ from lowcode_faas_core.names import (
     check_run_id,
 )
 from lowcode_faas_core.services import SERVICES, Services
+from lowcode_faas_core.setting_values import is_loopback
 from lowcode_faas_core.startup import ProcessRole
 from lowcode_faas_core.trace_context import traceparent
 from lowcode_faas_core.wire import API_VERSION, VERSION_HEADER, CheckRequest, RunRequest

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lowcode_faas_core.configuration import is_loopback
 from lowcode_faas_core.errors import Forbidden
+from lowcode_faas_core.setting_values import is_loopback
 
 __all__ = ["check_origin"]
 

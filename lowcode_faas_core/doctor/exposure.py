@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from lowcode_faas_core.configuration import is_loopback
 from lowcode_faas_core.errors import StartError
 from lowcode_faas_core.findings import Finding, failure, fine, warning
+from lowcode_faas_core.setting_values import is_loopback
 from lowcode_faas_core.settings import PREFIX
 from lowcode_faas_core.startup import ProcessRole, Startup, address, check_exposure
 

@@ -12,6 +12,7 @@ ORDER = (
     "errors",
     "arrival callers findings ids lanes model names records shared_map shared_output trace_context turns waits",
     "invoked_functions paging settings shared_counts",
+    "setting_values",
     "configuration",
     "interfaces",
     "hookspecs interface_versions",

@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 import urllib3
 
-from lowcode_faas_core.configuration import CORE_SETTINGS, ServerSettings, parse_address
+from lowcode_faas_core.configuration import CORE_SETTINGS, ServerSettings
 from lowcode_faas_core.drain import graceful_timeout_s
+from lowcode_faas_core.setting_values import parse_address
 from lowcode_faas_core.settings import infos, read
 from tests.services.debian import install
 

@@ -13,10 +13,9 @@ from lowcode_faas_core.configuration import (
     LimitSettings,
     PoolSettings,
     ServerSettings,
-    is_loopback,
-    parse_address,
 )
 from lowcode_faas_core.errors import ConfigurationError
+from lowcode_faas_core.setting_values import is_loopback, parse_address
 from lowcode_faas_core.settings import (
     boolean,
     decimal,
