@@ -13,96 +13,29 @@ Subclass :class:`LauncherContract` and give a fixture ``launcher``::
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import select
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from lowcode_faas_core.errors import RunnerUnavailable
-from lowcode_faas_core.interfaces.launcher import End, Launcher, Sandbox, Stream
+from lowcode_faas_core.interfaces.launcher import Launcher, Stream
 from lowcode_faas_core.model import SandboxLimits
-from lowcode_faas_core.sandbox.channel import Channel
-from lowcode_faas_core.sandbox.protocol import Frame, Kind, encode
+from lowcode_faas_core.testing.launcher_ends import LauncherEndsContract
+from lowcode_faas_core.testing.launcher_speaker import PATIENCE_S, Speaker, deadline
 
 __all__ = ["LauncherContract", "Speaker"]
 
-_PATIENCE_S = 20.0
-_RESULT_BYTES = 1 << 20
 _ECHO = "export const handler = (input) => ({ ok: true, data: input });"
 
 
-class Speaker:
-    """Loads and runs functions in one sandbox, and keeps what it printed past the bootstrap."""
-
-    def __init__(self, sandbox: Sandbox) -> None:
-        self.sandbox = sandbox
-        self.raw: dict[Stream, bytearray] = {stream: bytearray() for stream in Stream}
-        self._channel = Channel(sandbox, _RESULT_BYTES, self._ignore, self._keep)
-
-    def load(self, source: str, env: dict[str, str] | None = None) -> None:
-        """Give the sandbox its code."""
-        payload = {"source": source, "file": "f.mjs", "env": env or {}, "timeout_ms": 10_000}
-        answer = self._exchange(Kind.LOAD, payload)
-        assert answer.kind == Kind.LOADED
-        assert json.loads(answer.payload) == {"ok": True}
-
-    def send_run(self, value: object = None) -> None:
-        """Ask for a run without waiting for its result."""
-        request = encode(self.sandbox.token, Kind.RUN, _run_payload(value))
-        self.sandbox.receive_timeout(_PATIENCE_S)
-        assert self.sandbox.write(request) == len(request)
-
-    def run(self, value: object = None) -> Any:
-        """Run the handler and return its ``data``."""
-        answer = self._exchange_bytes(encode(self.sandbox.token, Kind.RUN, _run_payload(value)))
-        assert answer.kind in (Kind.RESULT, Kind.RESULT_RETIRE), answer
-        return json.loads(answer.payload).get("data")
-
-    def drain(self) -> None:
-        """Take the raw output that is there."""
-        self._channel.drain()
-
-    def _exchange(self, kind: bytes, payload: object) -> Frame:
-        return self._exchange_bytes(encode(self.sandbox.token, kind, json.dumps(payload).encode()))
-
-    def _exchange_bytes(self, request: bytes) -> Frame:
-        return self._channel.exchange(request, _deadline())
-
-    def _ignore(self, frame: Frame) -> None:
-        if not frame.kind:
-            self.raw[Stream.CHANNEL] += frame.payload
-
-    def _keep(self, stream: Stream, data: bytes) -> None:
-        self.raw[stream] += data
-
-
-def _run_payload(value: object) -> bytes:
-    context = {
-        "executionId": "e1",
-        "runId": "r1",
-        "functionName": "f",
-        "collectionPath": "",
-        "version": 1,
-        "deadline": time.time() * 1000 + _PATIENCE_S * 1000,
-        "traceparent": None,
-    }
-    return json.dumps({"context": context, "input": {} if value is None else value}).encode()
-
-
-def _deadline(seconds: float = _PATIENCE_S) -> int:
-    return time.monotonic_ns() + int(seconds * 1e9)
-
-
 def _eventually(condition: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + _PATIENCE_S
+    end = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < end, what
         time.sleep(0.01)
@@ -126,33 +59,8 @@ def _descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-class LauncherContract:
+class LauncherContract(LauncherEndsContract):
     """The promises of :class:`~lowcode_faas_core.interfaces.launcher.Launcher`, checked."""
-
-    @pytest.fixture
-    def launcher(self) -> Iterator[Launcher]:
-        """Override: build the launcher, yield it, close it."""
-        raise NotImplementedError
-
-    @pytest.fixture
-    def limits(self) -> SandboxLimits:
-        """Override when the launcher cannot give these."""
-        return SandboxLimits(memory_mb=256, cpus=1.0, pids=64, tmp_mb=16)
-
-    @pytest.fixture
-    def started(self, launcher: Launcher, limits: SandboxLimits) -> Iterator[Callable[[], Speaker]]:
-        """Start sandboxes; what the test leaves is ended after it."""
-        sandboxes: list[Sandbox] = []
-
-        def start() -> Speaker:
-            sandbox = launcher.start(limits, _deadline())
-            sandboxes.append(sandbox)
-            return Speaker(sandbox)
-
-        yield start
-        for sandbox in sandboxes:
-            sandbox.kill()
-        assert all(sandbox.ended(_PATIENCE_S) for sandbox in sandboxes)
 
     def test_a_started_sandbox_loads_and_runs(self, started: Callable[[], Speaker]) -> None:
         """``start`` returns when code can be loaded; frames go both ways, of any size."""
@@ -231,80 +139,6 @@ class LauncherContract:
         with pytest.raises(BlockingIOError):
             sandbox.read(1000)
 
-    def test_the_end_shows_on_the_stream(self, started: Callable[[], Speaker]) -> None:
-        """Once the sandbox is gone ``read`` gives the end, ``write`` a ``ConnectionError``."""
-        sandbox = started().sandbox
-        sandbox.receive_timeout(_PATIENCE_S)
-        sandbox.kill()
-        while sandbox.read(65536)[1]:
-            pass
-        with pytest.raises(ConnectionError):  # noqa: PT012  # the first may still fit a buffer
-            for _ in range(1000):
-                sandbox.write(b"x" * 65536)
-
-    @pytest.mark.fault(42)
-    @pytest.mark.parametrize("body", ["for (;;);", "/(a+)+$/.test('a'.repeat(64) + '!');"])
-    def test_code_that_spins_is_killed(self, started: Callable[[], Speaker], body: str) -> None:
-        """``kill`` ends code that never yields, and ``ended`` confirms it soon."""
-        speaker = started()
-        speaker.load(f"export const handler = () => {{ {body} return {{ ok: true }}; }};")
-        speaker.send_run()
-        assert speaker.sandbox.ended(0.1) is None
-        speaker.sandbox.kill()
-        end = speaker.sandbox.ended(2.0)
-        assert end is not None
-        assert end.signal == signal.SIGKILL or end.exit_code == 137
-        assert not end.out_of_memory
-
-    @pytest.mark.fault(43)
-    def test_ignored_signals_do_not_save_it(self, started: Callable[[], Speaker]) -> None:
-        """Listeners for every signal there is do not hold up the kill."""
-        speaker = started()
-        speaker.load(
-            "for (const s of ['SIGTERM', 'SIGINT', 'SIGHUP']) process.on(s, () => {});"
-            "export const handler = () => new Promise((r) => setTimeout(r, 60_000));"
-        )
-        speaker.send_run()
-        speaker.sandbox.kill()
-        assert speaker.sandbox.ended(2.0) is not None
-
-    @pytest.mark.parametrize("code", [0, 1, 7, 255])
-    def test_an_exit_code_is_told(self, started: Callable[[], Speaker], code: int) -> None:
-        """``End.exit_code`` is what the process gave, and there is no signal."""
-        assert self._end_of(started(), f"process.exit({code})") == End(exit_code=code)
-
-    @pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGABRT", "SIGSEGV"])
-    def test_a_signal_is_told(self, started: Callable[[], Speaker], name: str) -> None:
-        """``End.signal`` is what ended the process; an engine may only know 128 + its number."""
-        end = self._end_of(started(), f"process.kill(process.pid, '{name}'); for (;;);")
-        number = int(getattr(signal, name))
-        assert end in (End(signal=number), End(exit_code=128 + number))
-
-    def test_the_end_is_told_again_and_again(self, started: Callable[[], Speaker]) -> None:
-        """After the first answer ``ended`` says the same, and ``kill`` and ``shutdown`` do nothing."""
-        sandbox = started().sandbox
-        assert sandbox.ended(0) is None
-        sandbox.kill()
-        sandbox.kill()
-        end = sandbox.ended(2.0)
-        assert end is not None
-        sandbox.shutdown()
-        sandbox.kill()
-        assert sandbox.ended(0) == end
-        assert sandbox.ended(1) == end
-        sandbox.cpu_ns()
-        sandbox.peak_rss()
-
-    def test_the_end_may_be_asked_for_by_many(self, started: Callable[[], Speaker]) -> None:
-        """Threads that wait for one end at the same time all get it."""
-        sandbox = started().sandbox
-        with ThreadPoolExecutor(8) as threads:
-            waiting = [threads.submit(sandbox.ended, _PATIENCE_S) for _ in range(8)]
-            sandbox.kill()
-            ends = {future.result() for future in waiting}
-        assert len(ends) == 1
-        assert None not in ends
-
     def test_raw_output_arrives(self, started: Callable[[], Speaker]) -> None:
         """Bytes written past the bootstrap come out, on the right stream where those are told."""
         speaker = started()
@@ -326,19 +160,6 @@ class LauncherContract:
             assert speaker.raw[Stream.STDOUT] == b"to stdout"
             assert speaker.raw[Stream.STDERR] == b"to stderr"
 
-    def test_a_full_pipe_does_not_hold_up_the_kill(self, started: Callable[[], Speaker]) -> None:
-        """Code blocked in a write that nobody reads ends like any other."""
-        speaker = started()
-        speaker.load(
-            "import fs from 'node:fs'; export const handler = () => {"
-            " for (;;) fs.writeSync(1, 'x'.repeat(65536)); };"
-        )
-        speaker.send_run()
-        assert speaker.sandbox.ended(0.2) is None
-        speaker.sandbox.shutdown()
-        speaker.sandbox.kill()
-        assert speaker.sandbox.ended(2.0) is not None
-
     def test_outputs_never_block(self, started: Callable[[], Speaker]) -> None:
         """Reading a descriptor of ``outputs`` that has nothing raises ``BlockingIOError``."""
         for descriptor, stream in started().sandbox.outputs():
@@ -354,7 +175,7 @@ class LauncherContract:
         poll.register(speaker.sandbox.fileno(), select.POLLIN)
         assert poll.poll(0) == []
         speaker.send_run()
-        assert poll.poll(_PATIENCE_S * 1000)
+        assert poll.poll(PATIENCE_S * 1000)
 
     def test_a_start_ends_at_its_deadline(
         self, launcher: Launcher, limits: SandboxLimits, started: Callable[[], Speaker]
@@ -365,7 +186,7 @@ class LauncherContract:
         for budget in (-1.0, 0.0001, 0.002, 0.005, 0.01):
             began = time.monotonic()
             with pytest.raises(RunnerUnavailable):
-                launcher.start(limits, _deadline(budget))
+                launcher.start(limits, deadline(budget))
             assert time.monotonic() - began < 5
         _eventually(lambda: _descendants() <= processes, "a process of a failed start lives")
 
@@ -386,14 +207,14 @@ class LauncherContract:
         """Several threads start sandboxes at once; each gets one of its own that works."""
 
         def use(number: int) -> int:
-            sandbox = launcher.start(limits, _deadline())
+            sandbox = launcher.start(limits, deadline())
             try:
                 speaker = Speaker(sandbox)
                 speaker.load(_ECHO)
                 return int(speaker.run({"n": number})["n"])
             finally:
                 sandbox.kill()
-                assert sandbox.ended(_PATIENCE_S)
+                assert sandbox.ended(PATIENCE_S)
 
         with ThreadPoolExecutor(6) as threads:
             assert list(threads.map(use, range(12))) == list(range(12))
@@ -403,12 +224,12 @@ class LauncherContract:
         """Descriptors, threads and processes are back at their base after 30 sandboxes."""
 
         def once(*, orderly: bool) -> None:
-            sandbox = launcher.start(limits, _deadline())
+            sandbox = launcher.start(limits, deadline())
             if orderly:
                 sandbox.shutdown()
             else:
                 sandbox.kill()
-            assert sandbox.ended(_PATIENCE_S)
+            assert sandbox.ended(PATIENCE_S)
 
         for orderly in (True, False):
             once(orderly=orderly)
@@ -439,17 +260,10 @@ class LauncherContract:
 
     def test_close_may_be_called_twice(self, launcher: Launcher, limits: SandboxLimits) -> None:
         """After ``close`` a start is refused; a second ``close`` does nothing."""
-        sandbox = launcher.start(limits, _deadline())
+        sandbox = launcher.start(limits, deadline())
         sandbox.kill()
-        assert sandbox.ended(_PATIENCE_S)
+        assert sandbox.ended(PATIENCE_S)
         launcher.close()
         launcher.close()
         with pytest.raises(RunnerUnavailable):
-            launcher.start(limits, _deadline())
-
-    def _end_of(self, speaker: Speaker, body: str) -> End:
-        speaker.load(f"export const handler = () => {{ {body} }};")
-        speaker.send_run()
-        end = speaker.sandbox.ended(_PATIENCE_S)
-        assert end is not None
-        return end
+            launcher.start(limits, deadline())

@@ -14,6 +14,8 @@ pytest.register_assert_rewrite(
             "authenticator_contract",
             "executions_contract",
             "launcher_contract",
+            "launcher_ends",
+            "launcher_speaker",
             "log_sink_contract",
             "metrics_contract",
             "runner_contract",
