@@ -12,16 +12,13 @@ from typing import Any, Final
 
 from lowcode_faas_core.errors import CapacityError, FaasError
 from lowcode_faas_core.model import FunctionRef, SandboxLimits, StartKind
-from lowcode_faas_core.sandbox.growth import Growth, is_surplus
+from lowcode_faas_core.sandbox.eviction import Eviction
+from lowcode_faas_core.sandbox.growth import Growth
 from lowcode_faas_core.sandbox.instance import Instance
-from lowcode_faas_core.sandbox.memory import MemoryBudget
 from lowcode_faas_core.sandbox.shelves import Group, Lease, PoolCaps, Shelf, Waiter, Want
 
 __all__ = ["Books"]
 
-#: So long an idle instance is kept from functions that hold as much as its own or more, in
-#: nanoseconds: with many waiting they would take it after each run, and each would start cold.
-KEPT_FROM_RICHER_NS: Final = 1_000_000_000
 #: How long demand is counted before the stock is sized by it, in nanoseconds.
 STOCK_LOOK_NS: Final = 1_000_000_000
 #: Times the configured stock that demand may raise it to.
@@ -56,7 +53,7 @@ class Books:
         self.waiting = 0
         self.stock_target = caps.stock
         self.growth = Growth()
-        self._memory = MemoryBudget(caps.memory_bytes)
+        self.eviction = Eviction(caps, self.shelves, self.stock, self.end, clock)
         self._stock_demand = 0
         self._sized_ns = clock()
 
@@ -130,7 +127,8 @@ class Books:
                     return None
         group = self._group(want.ref)
         if group.count >= self._caps.per_function:
-            self._yield_own_idle(group, want)
+            if self.ending < self._wanting_capacity():
+                self.eviction.make_room_within(group, want)
             return None
         if self.stock and want.limits == self._default_limits:
             instance = self.stock.popleft()
@@ -149,7 +147,7 @@ class Books:
                 return None
             return Lease(None, StartKind.COLD)
         if self.ending < self._wanting_capacity():
-            self._evict(group)
+            self.eviction.make_room(group)
         return None
 
     def pass_on(self, shelf: Shelf) -> None:
@@ -162,7 +160,7 @@ class Books:
             for other in self.groups.values()
         )
         if poorer:
-            self._end_longest_idle(shelf)
+            self.eviction.end_longest_idle(shelf)
 
     def serve(self) -> None:
         """Give what came free to those who wait: the function that holds least first."""
@@ -195,92 +193,12 @@ class Books:
             return waiter
         return None
 
-    def _evict(self, taker: Group) -> None:
-        """End what nobody uses, to make room: stock first, then the longest idle of who holds most.
-
-        Who holds as much as ``taker`` or less keeps what it used a moment ago.
-        """
-        if self.stock:
-            self.end(self.stock.pop())
-            return
-        recent_ns = self._clock() - KEPT_FROM_RICHER_NS
-        idle = [
-            (shelf, since)
-            for shelf in self.shelves.values()
-            if (since := shelf.idle_since())
-            and (
-                since <= recent_ns
-                or shelf.request_env
-                or shelf.group is taker
-                or shelf.group.count > taker.count
-            )
-        ]
-        idle.sort(key=lambda e: (not e[0].request_env, -e[0].group.count, e[1]))
-        for shelf, _ in idle:
-            if self._end_longest_idle(shelf):
-                return
-
-    def _end_longest_idle(self, shelf: Shelf) -> bool:
-        try:
-            self.end(shelf.idle.popleft())
-        except IndexError:  # leased by the hot path, which takes no lock
-            return False
-        return True
-
-    def _yield_own_idle(self, group: Group, want: Want) -> None:
-        """Make room within a function's own cap: another version's idle instance gives way."""
-        for shelf in sorted(group.shelves, key=lambda s: not s.request_env):
-            if shelf.key == want.key or self.ending >= self._wanting_capacity():
-                continue
-            if self._end_longest_idle(shelf):
-                return
-
-    def keep_one_of_request_env(self, group: Group) -> None:
-        """End all but the newest idle instance whose env has a request's part: they rarely match."""
-        idle = [
-            (since, index)
-            for index, shelf in enumerate(group.shelves)
-            if shelf.request_env and (since := shelf.idle_since())
-        ]
-        shelves = [group.shelves[index] for _, index in sorted(idle)]
-        for shelf in shelves[:-1]:
-            self._end_longest_idle(shelf)
-
     def sweep(self) -> None:
         """End what has been idle too long or takes too much memory, and size the stock."""
-        self._bury_the_unfit()
-        now_ns = self._clock()
-        oldest_ns = now_ns - self._caps.idle_ttl_ns
-        for shelf in list(self.shelves.values()):
-            while (since := shelf.idle_since()) and since < oldest_ns:
-                self._end_longest_idle(shelf)
-            if is_surplus(shelf, now_ns):
-                self._end_longest_idle(shelf)
-        self._keep_within_memory()
+        self.eviction.sweep(self.alive)
         self._size_stock()
         # What was used a moment ago may be taken by now, and no release need come to say so.
         self.serve()
-
-    def _bury_the_unfit(self) -> None:
-        """End what died, or went on working, while nobody used it: it holds a place for nothing."""
-        for instance in [*self.stock, *self._idle()]:
-            if _is_unfit(instance):
-                self._end_unused(instance)
-
-    def _keep_within_memory(self) -> None:
-        for instance in self._memory.surplus(self.alive, self._idle(), list(self.stock)):
-            self._end_unused(instance)
-
-    def _idle(self) -> list[Instance]:
-        return [each for shelf in self.shelves.values() for each in list(shelf.idle)]
-
-    def _end_unused(self, instance: Instance) -> None:
-        unused = self.stock if instance.shelf is None else instance.shelf.idle
-        try:
-            unused.remove(instance)
-        except (ValueError, IndexError):  # the hot path took one meanwhile: next time
-            return
-        self.end(instance)
 
     def _wanting_capacity(self) -> int:
         # The caller of _claim counts as one although it may not be queued yet.
@@ -359,7 +277,7 @@ class Books:
         room = self._caps.instances - (1 if self._caps.instances > 1 else 0) - self.total()
         if self.starting or self.waiting or room <= 0 or len(self.stock) >= self.stock_target:
             return False
-        if self._memory.is_full:
+        if self.eviction.memory.is_full:
             return False
         self.starting += 1
         return True
@@ -384,14 +302,6 @@ class Books:
                 self.forget(waiter)
                 waiter.refuse(error())
 
-    def end_unused(self) -> None:
-        """End idle instances and the stock; leased ones are left to whoever holds them."""
-        while self.stock:
-            self.end(self.stock.popleft())
-        for shelf in list(self.shelves.values()):
-            while self._end_longest_idle(shelf):
-                pass
-
     def _size_stock(self) -> None:
         # Up to what was asked for within a second at once, down by one a second.
         if self._clock() - self._sized_ns < STOCK_LOOK_NS:
@@ -402,7 +312,3 @@ class Books:
         self.stock_target = max(self._caps.stock, min(top, max(demand, self.stock_target - 1)))
         while len(self.stock) > self.stock_target:
             self.end(self.stock.popleft())
-
-
-def _is_unfit(unused: Instance) -> bool:
-    return unused.sandbox.gone() or unused.worked_while_idle(unused.sandbox.cpu_ns())

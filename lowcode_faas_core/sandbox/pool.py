@@ -105,10 +105,10 @@ class Pool:
                 books.serve()
         elif shelf.request_env:
             with self._lock:
-                books.keep_one_of_request_env(shelf.group)
+                books.eviction.keep_one_of_request_env(shelf.group)
         if self._is_closed():
             with self._lock:
-                books.end_unused()
+                books.eviction.end_unused()
 
     def discard(self, instance: Instance) -> None:
         """End an instance that the caller holds; it counts until its end is certain."""
@@ -172,7 +172,7 @@ class Pool:
         while self._clock() < self._drain_ns and self.stats()["leased"]:
             time.sleep(0.02)
         with self._lock:
-            self._books.end_unused()
+            self._books.eviction.end_unused()
             # Killed, but not taken: each belongs to a thread that is in the middle of its words.
             for instance in self._books.alive:
                 instance.kill(Cause.CANCELLED)
@@ -298,7 +298,7 @@ class Pool:
             with self._lock:
                 self._books.refilled(instance)
                 if self._is_closed():
-                    self._books.end_unused()
+                    self._books.eviction.end_unused()
         return True
 
     def _launch(self, limits: SandboxLimits, deadline_ns: int) -> Sandbox:
