@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import itertools
 import logging
 import os
 import secrets
@@ -22,9 +21,10 @@ from lowcode_faas_core.interfaces.launcher import Isolation, Launcher
 from lowcode_faas_core.model import SandboxLimits
 from lowcode_faas_core.sandbox.loader import LOADER, bootstrap
 from lowcode_faas_core.sandbox.protocol import TOKEN_BYTES, greeting
-from lowcode_faas_process_runner.cgroups import Cgroups, Group
-from lowcode_faas_process_runner.command import LEAVE, OWN_PROCESSES, allocation, command
+from lowcode_faas_process_runner.cgroups import Cgroups
+from lowcode_faas_process_runner.command import LEAVE, allocation, command
 from lowcode_faas_process_runner.handshake import NotReady, await_ready
+from lowcode_faas_process_runner.holdings import Held, Holdings
 from lowcode_faas_process_runner.housekeeping import Housekeeper
 from lowcode_faas_process_runner.layers import Layers, detect
 from lowcode_faas_process_runner.leases import Leases
@@ -36,8 +36,6 @@ from lowcode_faas_process_runner.spawner import Order, Spawner, discard
 
 __all__ = ["ProcessLauncher"]
 
-#: User ids of one serving process: the base, its pid times this, and a number that is free.
-_UIDS: Final = 256
 #: How long a start that failed waits for what it had begun to end.
 _ABANDON_S: Final = 2.0
 #: The chain's shell gives the numbers below to the channel and to its own redirections.
@@ -48,16 +46,6 @@ _PREPARATION_NS: Final = 10_000_000_000
 _GROUP_POLL_S: Final = 0.0005
 _PRIVATE_TMP: Final = "/tmp"  # noqa: S108  # the sandbox's own, mounted for it alone
 _log = logging.getLogger(__name__)
-
-
-@dataclass
-class _Held:
-    """What one sandbox has of the launcher, until its end is confirmed."""
-
-    name: str
-    uid: int | None = None
-    folder: str | None = None
-    group: Group | None = None
 
 
 @dataclass(frozen=True)
@@ -96,13 +84,11 @@ class ProcessLauncher(Launcher):
         self._leases = leases or Leases()
         self._spawner = Spawner()
         self._housekeeper = Housekeeper()
+        self._holdings = Holdings(settings.uid_base, self._leases, self._housekeeper)
         self._spare = Spare()
         self._lock = threading.Lock()
         self._finding = threading.Lock()
         self._closing = threading.Lock()
-        self._free_uids = list(range(_UIDS - 1, -1, -1))
-        self._numbers = itertools.count(1)
-        self._outstanding: set[str] = set()
         self._node_fds: dict[str, int] = {}
 
     def start(self, limits: SandboxLimits, deadline_ns: int) -> ProcessSandbox:
@@ -190,9 +176,7 @@ class ProcessLauncher(Launcher):
                 self._dismiss(spare.sandbox)
             self._spawner.close()
             self._housekeeper.close()
-            with self._lock:
-                all_cleared = not self._outstanding
-            self._leases.release(all_cleared=all_cleared)
+            self._leases.release(all_cleared=self._holdings.all_cleared())
             with self._lock:
                 descriptors = list(self._node_fds.values())
                 self._node_fds.clear()
@@ -222,17 +206,6 @@ class ProcessLauncher(Launcher):
                 self._node_fds[path] = descriptor
             return descriptor
 
-    def _take_uid(self, layers: Layers) -> int | None:
-        if not layers.own_uid:
-            return layers.shared_uid
-        with self._lock:
-            if not self._free_uids:
-                raise RunnerUnavailable(
-                    f"a serving process can have {_UIDS} sandboxes; raise LOWCODE_FAAS_WORKERS"
-                )
-            # Distinct over all serving processes without a lock: pids are, and below 2^22.
-            return self._settings.uid_base + os.getpid() * _UIDS + self._free_uids.pop()
-
     def _begin(
         self,
         means: _Means,
@@ -243,15 +216,11 @@ class ProcessLauncher(Launcher):
         on_leave: bool = False,
     ) -> Begun:
         """Start the chain of commands, which waits for leave where it is to, before it starts Node."""
-        held = _Held(f"{self._leases.owner}-{next(self._numbers)}")
         try:
-            return self._spawn(means, held, limits, node, deadline_ns, on_leave)
+            with self._holdings.taken(means.layers, means.cgroups, limits) as held:
+                return self._spawn(means, held, limits, node, deadline_ns, on_leave)
         except OSError as error:
-            self._give_back(held)
             raise RunnerUnavailable(f"a sandbox cannot be started: {error.strerror}") from error
-        except BaseException:
-            self._give_back(held)
-            raise
 
     def _finish(self, means: _Means, begun: Begun, deadline_ns: int) -> ProcessSandbox:
         """Have Node started, and return when its bootstrap is ready.
@@ -277,20 +246,13 @@ class ProcessLauncher(Launcher):
     def _spawn(
         self,
         means: _Means,
-        held: _Held,
+        held: Held,
         limits: SandboxLimits,
         node: Node,
         deadline_ns: int,
         on_leave: bool,
     ) -> Begun:
         layers = means.layers
-        self._leases.acquire()
-        with self._lock:
-            self._outstanding.add(held.name)
-        held.uid = self._take_uid(layers)
-        if not layers.private_tmp:
-            held.folder = self._leases.make_folder(held.name, held.uid)
-        held.group = means.cgroups.create(held.name, limits, OWN_PROCESSES)
         folder = held.folder or _PRIVATE_TMP
         node_fd = self._node_descriptor(node.path)
         argv = command(
@@ -357,33 +319,11 @@ class ProcessLauncher(Launcher):
             self._housekeeper.do(lambda: sandbox.ended(0) is not None)
         return said
 
-    def _released(self, sandbox: ProcessSandbox, held: _Held) -> bool:
+    def _released(self, sandbox: ProcessSandbox, held: Held) -> bool:
         self._housekeeper.unwatch(sandbox)
-        out_of_memory = held.group is not None and held.group.ran_out_of_memory()
-        self._give_back(held)
+        out_of_memory = held.group.ran_out_of_memory()
+        self._holdings.give_back(held)
         return out_of_memory
-
-    def _give_back(self, held: _Held) -> None:
-        if held.folder is None and (held.group is None or held.group.remove()):
-            self._free_uid(held)
-        else:
-            self._housekeeper.do(lambda: self._clear(held))
-
-    def _clear(self, held: _Held) -> bool:
-        if held.folder is not None:
-            self._leases.remove_folder(held.name)
-        if held.group is not None and not held.group.remove():
-            return False
-        self._free_uid(held)
-        return True
-
-    def _free_uid(self, held: _Held) -> None:
-        own_uid = self._find_means().layers.own_uid
-        with self._lock:
-            self._outstanding.discard(held.name)
-            # Only now: the next sandbox of this uid must find nothing of the last one.
-            if held.uid is not None and own_uid:
-                self._free_uids.append((held.uid - self._settings.uid_base) % _UIDS)
 
 
 def _pipe() -> tuple[int, int]:
