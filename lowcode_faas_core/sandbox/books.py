@@ -201,7 +201,7 @@ class Books:
         self.serve()
 
     def _wanting_capacity(self) -> int:
-        # The caller of _claim counts as one although it may not be queued yet.
+        # The caller of claim counts as one although it may not be queued yet.
         return max(1, self.waiting)
 
     def total(self) -> int:

@@ -13,6 +13,7 @@ pytest.register_assert_rewrite(
         for name in (
             "authenticator_contract",
             "executions_contract",
+            "executions_upkeep",
             "launcher_contract",
             "launcher_ends",
             "launcher_speaker",
