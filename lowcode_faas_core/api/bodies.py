@@ -125,10 +125,11 @@ def _read(environ: Mapping[str, Any], limit: int) -> bytes:
     coding = environ.get("HTTP_CONTENT_ENCODING")
     if coding and coding.strip().lower() not in ("", "identity"):
         raise UnsupportedMedia("a compressed body is not accepted")
-    declared = environ.get("CONTENT_LENGTH", "")
+    declared = environ.get("CONTENT_LENGTH")
     length: int | None
     if (
-        declared.isdecimal()
+        declared
+        and declared.isdecimal()
         and declared.isascii()
         and len(declared) < 16
         and "HTTP_TRANSFER_ENCODING" not in environ

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from lowcode_faas_core.api.bodies import Body
 from lowcode_faas_core.errors import MalformedRequest
-from lowcode_faas_core.wire import RunRequest
+from lowcode_faas_core.wire import CheckRequest, RunRequest
 
 #: Bodies that are no JSON, or that JSON readers do not agree on.
 MALFORMED = {
@@ -347,6 +348,18 @@ def test_a_body_that_stalls_is_malformed(declared: dict[str, Any]) -> None:
         pytest.raises(MalformedRequest),
     ):
         Body(RunRequest).read(1000)
+
+
+@pytest.mark.parametrize("more", [{}, {"HTTP_TRANSFER_ENCODING": "Chunked"}])
+def test_a_body_whose_server_knows_its_end_needs_no_length(more: dict[str, str]) -> None:
+    """As of HTTP/2, or of chunks that a server took apart without saying so."""
+    environ = {
+        "wsgi.input": io.BytesIO(b'{"source": "", "language": "javascript"}'),
+        "wsgi.input_terminated": True,
+        "CONTENT_TYPE": "application/json",
+        **more,
+    }
+    assert Body(CheckRequest).read_from(environ, 1000).source == ""
 
 
 def test_a_body_that_ends_early_is_malformed(stub_api: Any) -> None:
