@@ -316,7 +316,8 @@ class Recorder:
 
     def _last_flush(self) -> None:
         try:
-            self._flush()
+            while self._queue:  # there is no next time for what comes meanwhile
+                self._flush()
         except Exception as error:  # as above
             self._note(_said(error))
 

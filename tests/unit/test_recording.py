@@ -334,6 +334,21 @@ def test_close_writes_what_is_left_and_ends_the_thread(make: Make, store: Counti
     assert store.execution(cancelled.execution_id).status is RecordStatus.CANCELLED
 
 
+def test_close_writes_what_ends_while_it_writes(make: Make, store: Counting) -> None:
+    recorder = make()
+    left = [sample_invocation() for _ in range(4)]
+
+    def end_one() -> None:
+        if left:
+            invocation = left.pop()
+            recorder.open(invocation, time.time_ns()).finish(result_of(invocation))
+
+    store.meanwhile = end_one
+    end_one()
+    recorder.close()
+    assert recorder.counts() == {"recorded": 4, "dropped": 0}
+
+
 def test_a_store_that_hangs_does_not_hold_up_the_end(make: Make, store: Counting) -> None:
     recorder = make()
     store.open.clear()
