@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg2.extensions
@@ -107,6 +109,32 @@ def test_a_server_that_is_silent_holds_up_nobody(backend, deploy, loop):
     loop.start(lambda: "another")
     assert loop.until(3)[1:] == ["another", StorageUnavailable]
     assert loop.longest < 0.7
+
+
+class Talking:
+    """A connection to a server that says more and more and never comes to an end."""
+
+    def __init__(self, descriptor: int, seconds: float) -> None:
+        self.fileno = lambda: descriptor
+        self.end = time.monotonic() + seconds
+
+    def cursor(self) -> Any:
+        return SimpleNamespace(execute=lambda _query, _parameters: None)
+
+    def poll(self) -> int:
+        """Answer at last, so that whoever does not give up is found out."""
+        late = time.monotonic() > self.end
+        return psycopg2.extensions.POLL_OK if late else psycopg2.extensions.POLL_READ
+
+
+def test_a_server_that_never_stops_talking_holds_up_nobody(loop):
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.send(b"more")
+        line = _Line(Talking(ours.fileno(), 3.0), loop.lanes)
+        loop.start(lambda: line.read("SELECT 1", (), time.monotonic() + 0.5))
+        assert loop.until(1) == [StorageUnavailable]
+    assert loop.longest < 0.4
 
 
 def test_behind_a_pooler_that_hands_connections_on(pooler, postgres_of, backend, deploy, loop):

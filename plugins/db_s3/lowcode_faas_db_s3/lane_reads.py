@@ -71,15 +71,16 @@ class _Line:
         lanes = self.arrivals.lanes
         waited = False
         while (state := self.connection.poll()) != _OK:
-            # It reads once: what came together with that, as the end after the last words of a
-            # server that was told to end, is no news any more.
-            if waited and self.has_news():
-                continue
-            waited = True
             left = until - time.monotonic()
             # What is asked fits the socket's buffer: it never waits to be written.
             if state != _READ:
                 raise NotNow
+            # It reads once: what came together with that, as the end after the last words of a
+            # server that was told to end, is no news any more.
+            if waited and left > 0 and self.has_news():
+                lanes.turn()
+                continue
+            waited = True
             if left <= 0 or not lanes.wait(self.arrivals, left):
                 raise StorageUnavailable("PostgreSQL: it does not answer")
         return cursor
