@@ -143,6 +143,7 @@ class FaasWorker(LaneWorker):
         services.draining = True
         # Each answer now ends its connection: the client's next one goes elsewhere, or is refused.
         self.cfg.set("keepalive", 0)
+        self.keeps = False
         self.phases.appendleft((now + server.drain_notice_s, self.refuse))
 
     def await_successors(self) -> None:

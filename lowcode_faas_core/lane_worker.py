@@ -72,8 +72,9 @@ class LaneWorker(IntakeWorker):
         #: Whether the application may be called on a lane, and of which requests it does the same
         #: whenever their heads repeat.
         self.laned = False
-        self.keeps = bool(self.cfg.keepalive)
         self.may_take: Callable[[dict[str, Any]], bool] = lambda _: False
+        #: Whether connections are kept, as gunicorn's settings say; from a drain on they are not.
+        self.keeps = bool(self.cfg.keepalive)
         #: Connections that the lanes have, and when each was answered last; the longest ago first.
         self.hot: OrderedDict[LaneConnection, float] = OrderedDict()
         #: Gunicorn's own poller, whether it had events, and whether it is attended to no more.

@@ -9,11 +9,13 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from gunicorn.config import Config
 
+from lowcode_faas_core.drain import SERVICES, FaasWorker
 from lowcode_faas_core.lane_worker import LaneConnection, LaneWorker
 from lowcode_faas_core.lanes import Lanes, lane
 from lowcode_faas_core.repeats import MOST_HEADS, Heads
@@ -44,10 +46,10 @@ class AtOnce:
 class Kept:
     """A worker, and one connection of which it answers requests."""
 
-    def __init__(self, *, laned: bool = True) -> None:
+    def __init__(self, *, laned: bool = True, kind: type[LaneWorker] = LaneWorker) -> None:
         config = Config()
         config.set("keepalive", 75)
-        self.worker = LaneWorker(1, os.getppid(), [], None, 30, config, logging.getLogger("test"))
+        self.worker = kind(1, os.getppid(), [], None, 30, config, logging.getLogger("test"))
         self.worker.log.access = lambda *_: None  # type: ignore[attr-defined]
         self.worker.wsgi = application
         self.worker.laned = laned
@@ -202,6 +204,30 @@ def test_what_was_read_ahead_is_never_filed_under_another_head(kept: Kept) -> No
     for head in (first, second):
         found = kept.conn.heads.recall(head + b"3")
         assert found is None or found[0]["HTTP_HOST"].encode() in head
+
+
+def test_once_it_drains_an_answer_ends_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A head that repeats, too: balancers and clients go elsewhere before anything is refused."""
+    server = SimpleNamespace(drain_notice_s=60.0, drain_timeout_s=60.0)
+    services = SimpleNamespace(
+        startup=SimpleNamespace(server=server),
+        invoker=SimpleNamespace(close=lambda: None, waiting=lambda: 0),
+        publish=lambda: None,
+    )
+    monkeypatch.setattr(application, "extensions", {SERVICES: services}, raising=False)
+    monkeypatch.setattr(FaasWorker, "master_listens", lambda _: False)
+    kept = Kept(kind=FaasWorker)
+    try:
+        assert [kept.sent(HEAD + each) for each in (b"1", b"2", b"3")] == [
+            b"1 lane",
+            b"2 lane",
+            b"3 lane",
+        ]
+        kept.worker.begin_drain()
+        assert kept.sent(HEAD + b"4") == b"4 lane"
+        assert kept.client.recv(1) == b""
+    finally:
+        kept.close()
 
 
 def test_a_connection_that_gunicorn_closed_itself_ends_nothing_else(kept: Kept) -> None:
