@@ -224,8 +224,10 @@ class Recorder:
                 self._followed = False
                 flush_at = 0.0
                 self._wake.clear()
-                if not (self._running or self._queue):
-                    self._wake.wait(max(0.0, self._tend_at - time.monotonic()))
+                # Cleared first, looked second: whoever ends this sets the two the other way round.
+                if not (self._running or self._queue or self._closing.is_set()):
+                    due = max(self._tend_at, self._down_until)
+                    self._wake.wait(max(0.0, due - time.monotonic()))
                 if self._running or self._queue:
                     continue
             now = time.monotonic()

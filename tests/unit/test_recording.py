@@ -261,6 +261,21 @@ def test_a_store_that_is_down_touches_no_invocation_and_catches_up(
     assert recorder.counts() == {"recorded": 2, "dropped": 0}
 
 
+def test_a_store_that_is_down_is_not_asked_all_the_time(make: Make, store: Counting) -> None:
+    """Nothing runs, and upkeep is due that cannot be done."""
+    recorder = make()
+    store.fail_with = StorageUnavailable("the disk is gone")
+    until(recorder.degraded)
+    ident = recorder._thread.ident
+    assert ident is not None
+    clock = time.pthread_getcpuclockid(ident)
+    before = time.clock_gettime(clock)
+    time.sleep(0.8)
+    assert time.clock_gettime(clock) - before < 0.05
+    store.fail_with = None
+    until(lambda: not recorder.degraded())
+
+
 def test_a_full_buffer_drops_the_oldest_and_counts(
     make: Make, store: Counting, monkeypatch: pytest.MonkeyPatch
 ) -> None:

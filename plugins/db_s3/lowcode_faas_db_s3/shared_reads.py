@@ -18,7 +18,7 @@ __all__ = ["SharedReads"]
 
 T = TypeVar("T")
 
-#: Longest that a read waits for the end of the one before, in seconds; two are then under way.
+#: Longest that a read waits for the end of the one before, in seconds; then several are under way.
 PATIENCE_S: Final = 0.005
 
 
