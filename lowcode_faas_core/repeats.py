@@ -71,13 +71,12 @@ class Heads:
                     if len(body) != int(digits):
                         return None
                     return {**environ, "CONTENT_LENGTH": digits.decode()}, body, function
-        head, digits, body = _taken_apart(seen)
-        known = self._known.get(head)
+        before, digits, after, body = _taken_apart(seen)
+        known = self._known.get(before + after)
         if known is None or len(body) != int(digits):
             return None
         environ, function = known
-        start = _length(seen).start(1)  # type: ignore[union-attr]  # it was found above
-        self._last = seen[:start], head[start:], environ, function
+        self._last = before, after, environ, function
         return {**environ, "CONTENT_LENGTH": digits.decode()}, body, function
 
     def note(self, seen: bytes, function: bytes, made: Callable[[], dict[str, Any] | None]) -> None:
@@ -85,7 +84,8 @@ class Heads:
 
         :param made: returns ``None`` for a request that must not be answered from memory.
         """
-        head, digits, body = _taken_apart(seen)
+        before, digits, after, body = _taken_apart(seen)
+        head = before + after
         if not digits or len(head) > HEAD_BYTES or head in self._known or len(body) != int(digits):
             return
         # Its hash is enough: who meets another's is parsed once less before it is remembered.
@@ -147,21 +147,24 @@ def is_simple(seen: bytes) -> bool:
 
     Whatever gunicorn thinks of it: it needs to read nothing else.
     """
-    _, digits, body = _taken_apart(seen)
+    _, digits, _, body = _taken_apart(seen)
     if not digits or len(body) != int(digits):
         return False
     head = seen[: len(seen) - len(body)].lower()
     return b"\r\ntransfer-encoding" not in head and b"\r\nexpect" not in head
 
 
-def _taken_apart(seen: bytes) -> tuple[bytes, bytes, bytes]:
-    """Return the head without the digits of its length, these, and the body; no digits: none fits."""
+def _taken_apart(seen: bytes) -> tuple[bytes, bytes, bytes, bytes]:
+    """Return the head up to the digits of its length, these, the rest of it, and the body.
+
+    No digits: none fits.
+    """
     end = seen.find(_END) + len(_END)
     found = _length(seen, 0, end)
     if found is None:
-        return b"", b"", b""
+        return b"", b"", b"", b""
     start, stop = found.span(1)
-    return seen[:start] + seen[stop:end], found[1], seen[end:]
+    return seen[:start], found[1], seen[stop:end], seen[end:]
 
 
 @lru_cache(maxsize=256)
