@@ -7,11 +7,10 @@ import shutil
 import signal
 from pathlib import Path
 
-import psycopg2
 import psycopg2.extensions
 
 from tests.services.debian import install
-from tests.services.postgres import Absent, GivenPostgres
+from tests.services.postgres import Absent, GivenPostgres, answers
 from tests.services.processes import WITH_ME, Server, free_port
 
 __all__ = ["PgBouncer"]
@@ -57,9 +56,5 @@ class PgBouncer:
         return f"host=127.0.0.1 port={self.port} user=faas dbname={database} options=''"
 
     def answers(self) -> bool:
-        """Tell whether it takes statements now."""
-        try:
-            psycopg2.connect(self.dsn(), connect_timeout=2).close()
-        except psycopg2.OperationalError:
-            return False
-        return True
+        """Tell whether it can be connected to now."""
+        return answers(self.dsn())

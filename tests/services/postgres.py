@@ -17,7 +17,7 @@ import psycopg2.extensions
 from tests.services.debian import install
 from tests.services.processes import WITH_ME, Server, free_port
 
-__all__ = ["Absent", "GivenPostgres", "Postgres", "binaries"]
+__all__ = ["Absent", "GivenPostgres", "Postgres", "answers", "binaries"]
 
 #: Who runs it where the tests are root: PostgreSQL refuses to.
 _NOBODY = ["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups"]
@@ -61,6 +61,15 @@ def _copied(found: Path, folder: Path) -> Path:
     shutil.copytree(package / "pginstall", folder / "pgserver" / "pginstall", symlinks=True)
     shutil.copytree(package.with_name("pgserver.libs"), folder / "pgserver.libs", symlinks=True)
     return folder / "pgserver" / "pginstall" / "bin"
+
+
+def answers(dsn: str) -> bool:
+    """Tell whether somebody takes a connection now."""
+    try:
+        psycopg2.connect(dsn, connect_timeout=2).close()
+    except psycopg2.OperationalError:
+        return False
+    return True
 
 
 class GivenPostgres:
@@ -140,12 +149,8 @@ class Postgres(GivenPostgres):
         return f"host={host} port={self.port} user=faas dbname={database or 'postgres'}"
 
     def answers(self) -> bool:
-        """Tell whether it takes statements now."""
-        try:
-            psycopg2.connect(self.dsn(), connect_timeout=2).close()
-        except psycopg2.OperationalError:
-            return False
-        return True
+        """Tell whether it can be connected to now."""
+        return answers(self.dsn())
 
     def _run(self, *command: str) -> None:
         done = subprocess.run(
