@@ -138,7 +138,7 @@ def still(patch: pytest.MonkeyPatch, first: int) -> None:
             return cls.fromtimestamp(MOMENT // 1_000_000_000, tz)
 
     patch.setattr(ids, "time", clock)
-    patch.setattr(ids, "os", SimpleNamespace(urandom=lambda size: next(count).to_bytes(size)))
+    patch.setattr(ids, "_drawn", SimpleNamespace(pop=lambda: next(count)))
     patch.setattr(ids, "datetime", Still)
     patch.setattr(stub_invoker, "time", clock)
 

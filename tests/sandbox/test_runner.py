@@ -298,13 +298,16 @@ def test_a_full_queue_yields_to_a_function_that_has_nothing_in_it(
 
 
 def test_closing_cancels_what_runs_and_refuses_what_comes(bench, invocation, until):
+    begun = threading.Event()
+
     def forever(talk, _context, _value):
+        begun.set()
         talk.receive()
 
     b = bench(forever)
     with ThreadPoolExecutor(1) as threads:
         running = threads.submit(b.run, invocation(timeout_ms=60_000))
-        until(lambda: b.runner.stats()["leased"] == 1)
+        until(begun.is_set)
         b.runner.close()
         assert running.result().status is Status.CANCELLED
     with pytest.raises(Draining):

@@ -164,7 +164,12 @@ def test_the_size_keeps_to_its_bound_under_constant_load(
 
     def timed(do: Callable[[], Any], times: list[float]) -> Any:
         begun = time.perf_counter()
-        done = do()
+        while True:
+            try:
+                done = do()
+                break
+            except StorageUnavailable:  # the other one had it for too long: recorders try again
+                assert time.perf_counter() - begun < 60
         times.append(time.perf_counter() - begun)
         sizes.append(store.size())
         return done
