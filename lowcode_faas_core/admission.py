@@ -16,7 +16,7 @@ from lowcode_faas_core.in_flight import InFlight
 from lowcode_faas_core.model import FunctionRef
 from lowcode_faas_core.names import ancestors
 from lowcode_faas_core.shared_map import SharedRow
-from lowcode_faas_core.turns import invocation_threads, may_have, seats_of
+from lowcode_faas_core.turns import invocation_threads, may_have, plenty, seats_of
 
 __all__ = ["SOURCES", "Admission"]
 
@@ -36,6 +36,8 @@ class Admission:
             or self._caps.max_inflight_per_function is not None
         )
         self.permits: Final = invocation_threads(threads)
+        #: With so many free ones nobody's share is looked at.
+        self._plenty = plenty(self.permits)
         self._free: deque[None] = deque([None] * self.permits)
         #: Places taken from somebody who was turned away and has not left yet.
         self._owed: deque[None] = deque()
@@ -53,7 +55,13 @@ class Admission:
 
         :raises CapacityError: at once, when there is no place, or a cap is reached.
         """
-        self._take_permit(ref, make_room)
+        if len(self._free) < self._plenty:
+            self._take_permit(ref, make_room)
+        else:
+            try:
+                self._free.pop()
+            except IndexError:  # others took them since
+                self._take_permit(ref, make_room)
         try:
             seat = self.in_flight.take(ref)
         except IndexError:
@@ -70,7 +78,10 @@ class Admission:
     def leave(self, seat: int) -> None:
         """Let an invocation go."""
         self.in_flight.leave(seat)
-        self._give_permit()
+        if self._owed:
+            self._give_permit()
+        else:
+            self._free.append(None)
 
     @property
     def occupied(self) -> int:
@@ -79,7 +90,7 @@ class Admission:
 
     def _take_permit(self, ref: FunctionRef, make_room: Callable[[], bool]) -> None:
         free = len(self._free)
-        if may_have(self.permits, free) or may_have(self.in_flight.of_function_here(ref) + 1, free):
+        if may_have(self.in_flight.of_function_here(ref) + 1, free):
             try:
                 self._free.pop()
             except IndexError:

@@ -27,7 +27,7 @@ from lowcode_faas_core.arrival import PEEK_BYTES, Arrival, BoundedReader, arriva
 from lowcode_faas_core.client_socket import ClientSocket, bound_reads, cork, half_closed, has_bytes
 from lowcode_faas_core.invoked_functions import function_of, invokes
 from lowcode_faas_core.not_http import ErrorPage, problem_answer
-from lowcode_faas_core.turns import invocation_threads, may_have
+from lowcode_faas_core.turns import invocation_threads, may_have, plenty
 
 __all__ = ["ARRIVAL_S", "Connection", "IntakeWorker"]
 
@@ -85,6 +85,7 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self.lining_up: deque[Connection] = deque()
         self.reading = 0
         self.invocation_threads = invocation_threads(self.cfg.threads)
+        self.plenty = plenty(self.invocation_threads)
         self.invocations = 0
         #: Connections that a thread closes.
         self.parting = 0
@@ -233,10 +234,15 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self.parting -= 1
 
     def begin(self, conn: Connection) -> None:
-        """Give a request a thread, or have an invocation wait a moment for one."""
-        if not conn.invokes:
+        """Give a request a thread, or an invocation its turn."""
+        if conn.invokes:
+            self.begin_invocation(conn)
+        else:
             super().enqueue_req(conn)
-        elif self.has_place(conn.function) or self.may_overtake(conn.function):
+
+    def begin_invocation(self, conn: Connection) -> None:
+        """Give an invocation a thread, or have it wait a moment for one."""
+        if self.has_place(conn.function) or self.may_overtake(conn.function):
             self.enqueue_invocation(conn)
         else:
             conn.timeout = time.monotonic() + HOLD_S
@@ -286,7 +292,7 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     def has_place(self, function: bytes) -> bool:
         """Tell whether a thread is free for one more invocation of this function."""
         free = self.invocation_threads - self.invocations
-        return may_have(self.running.get(function, 0) + 1, free)
+        return free >= self.plenty or may_have(self.running.get(function, 0) + 1, free)
 
     def may_overtake(self, function: bytes) -> bool:
         """Tell whether an invocation may have one thread of the reserve, for a moment.

@@ -196,14 +196,15 @@ class LocalInvoker(Invoker):
         if self._draining:
             raise Draining("the service is shutting down")
         invocation = resolve(self._storage, self._limits, request)
+        run = partial(run_what_is_kept, self._storage, self._limits, request, invocation, self._run)
         if request.execution_id is None:
-            return self._run_what_is_kept(request, invocation)
+            return self._meter.invocation(request.ref, run)
         # setdefault is one atomic step: of two callers with the same id, one finds the other's mark.
         mark = object()
         if self._chosen.setdefault(invocation.execution_id, mark) is not mark:
             raise ExecutionIdTaken(f"execution {invocation.execution_id} is running")
         try:
-            return self._run_what_is_kept(request, invocation)
+            return self._meter.invocation(request.ref, run)
         finally:
             del self._chosen[invocation.execution_id]
 
@@ -217,7 +218,7 @@ class LocalInvoker(Invoker):
 
     def run(self, invocation: Invocation) -> RunResult:
         """Run a resolved invocation: what the worker is sent."""
-        return self._meter.invocation(invocation.deployment.ref, lambda: self._run(invocation))
+        return self._meter.invocation(invocation.deployment.ref, partial(self._run, invocation))
 
     def _run(self, invocation: Invocation) -> RunResult:
         if self._draining:
@@ -292,12 +293,6 @@ class LocalInvoker(Invoker):
         """Refuse what is new, then close the runner."""
         self._draining = True
         self._runner.close(drain_deadline_ns=drain_deadline_ns)
-
-    def _run_what_is_kept(self, request: InvokeRequest, invocation: Invocation) -> RunResult:
-        return self._meter.invocation(
-            request.ref,
-            lambda: run_what_is_kept(self._storage, self._limits, request, invocation, self._run),
-        )
 
     def _displace(self, ref: FunctionRef) -> bool:
         displace = partial(self._runner.displace, ref)

@@ -57,6 +57,8 @@ class LaneConnection(Connection):
         self.more = False
         #: Kept apart: gunicorn may close the socket by itself.
         self.descriptor = -1
+        #: What a lane does for it, once it is hot.
+        self.work: Callable[[], None]
 
 
 class LaneWorker(IntakeWorker):
@@ -72,6 +74,8 @@ class LaneWorker(IntakeWorker):
         #: Whether the application may be called on a lane, and of which requests it does the same
         #: whenever their heads repeat.
         self.laned = False
+        #: What a lane calls.
+        self.application: Callable[..., Any]
         self.may_take: Callable[[dict[str, Any]], bool] = lambda _: False
         #: Whether connections are kept, as gunicorn's settings say; from a drain on they are not.
         self.keeps = bool(self.cfg.keepalive)
@@ -91,6 +95,8 @@ class LaneWorker(IntakeWorker):
             and self.wsgi.__dict__.get("wsgi_app", takes.__self__) is takes.__self__
         ):
             self.laned, self.may_take = True, takes
+            # Flask's own call does no more than that.
+            self.application = self.wsgi.wsgi_app
         # Of their own, one for each place: what ends a run must not wait behind slow clients.
         self.hands = ThreadPoolExecutor(self.invocation_threads + RESERVED_THREADS)
         self.lanes = Lanes(self.hands.submit)
@@ -142,12 +148,8 @@ class LaneWorker(IntakeWorker):
     def begin(self, conn: LaneConnection) -> None:
         """Give a request a place, and remember whether its head repeats."""
         if not conn.hot and conn.invokes and not _read_ahead(conn):
-            conn.recalled = self.recall(conn, conn.seen)
+            conn.recalled = conn.heads.recall(conn.seen) if self.alive and self.keeps else None
         super().begin(conn)
-
-    def recall(self, conn: LaneConnection, seen: bytes) -> Recalled | None:
-        """Return a request to be answered with its connection kept, if it repeats."""
-        return conn.heads.recall(seen) if self.alive and self.keeps else None
 
     def enqueue_invocation(self, conn: LaneConnection) -> None:
         """Start an invocation, on a lane unless it is a larger or an odd one."""
@@ -158,7 +160,7 @@ class LaneWorker(IntakeWorker):
         if not conn.hot:
             self.heat(conn)
         conn.busy = True
-        self.lanes.start(partial(self.work_off, conn))
+        self.lanes.start(conn.work)
 
     def fits(self, conn: LaneConnection) -> bool:
         """Tell whether gunicorn may read a request on a lane: all it could wait for is there."""
@@ -181,7 +183,8 @@ class LaneWorker(IntakeWorker):
         conn.seen = b""
         conn.busy = False
         self.leave_place(conn)
-        if not goes_on or _read_ahead(conn):
+        # One that repeats was not read by gunicorn's parser, which held nothing then.
+        if not goes_on or (recalled is None and _read_ahead(conn)):
             self.cool(conn)
             self.finish_request(conn, _done(goes_on and not self.ending))
             return
@@ -195,7 +198,7 @@ class LaneWorker(IntakeWorker):
         """Answer a request that repeats; tell whether its connection goes on."""
         try:
             _recv(conn.sock, len(conn.seen), DONT_WAIT)
-            answer = conn.heads.answer(self.wsgi, recalled)
+            answer = conn.heads.answer(self.application, recalled)
             try:
                 sent = _send(conn.sock, answer, DONT_WAIT)
             except BlockingIOError:
@@ -219,11 +222,11 @@ class LaneWorker(IntakeWorker):
             return
         except OSError:
             seen = b""
-        conn.recalled = self.recall(conn, seen)
+        conn.recalled = conn.heads.recall(seen) if self.alive and self.keeps else None
         function = function_of(seen) if conn.recalled is None else conn.recalled[2]
         if conn.recalled is not None or (self.laned and invokes(function) and is_simple(seen)):
             conn.seen, conn.function, conn.busy = seen, function or b"", True
-            self.begin(conn)
+            self.begin_invocation(conn)
         elif self.ending:
             self.cool(conn)
             self.close(conn)
@@ -251,13 +254,14 @@ class LaneWorker(IntakeWorker):
         conn.hot = True
         conn.sock.setblocking(False)
         conn.descriptor = conn.sock.fileno()
+        conn.work = partial(self.work_off, conn)
         self.hot[conn] = time.monotonic()
         self.lanes.attend_news(conn.descriptor, partial(self.next_arrives, conn))
 
     def cool(self, conn: LaneConnection) -> None:
         """Have them leave it alone."""
         conn.hot = conn.more = False
-        del self.hot[conn]
+        del conn.work, self.hot[conn]
         self.lanes.ignore(conn.descriptor)
 
     def murder_pending(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -106,13 +107,14 @@ class RemoteInvoker(Invoker):
         if self._draining:
             raise Draining("the service is shutting down")
         invocation = resolve(self._storage, self._limits, request)
+        run = partial(run_what_is_kept, self._storage, self._limits, request, invocation, self._run)
         if request.execution_id is None:
-            return self._run_what_is_kept(request, invocation)
+            return self._meter.invocation(request.ref, run)
         mark = object()
         if self._chosen.setdefault(invocation.execution_id, mark) is not mark:
             raise ExecutionIdTaken(f"execution {invocation.execution_id} is running")
         try:
-            return self._run_what_is_kept(request, invocation)
+            return self._meter.invocation(request.ref, run)
         finally:
             del self._chosen[invocation.execution_id]
 
@@ -188,12 +190,6 @@ class RemoteInvoker(Invoker):
         self._closed = True
         self._worker.close()
 
-    def _run_what_is_kept(self, request: InvokeRequest, invocation: Invocation) -> RunResult:
-        return self._meter.invocation(
-            request.ref,
-            lambda: run_what_is_kept(self._storage, self._limits, request, invocation, self._run),
-        )
-
     def _run(self, invocation: Invocation) -> RunResult:
         seat = self._admission.enter(invocation.deployment.ref, lambda: False)
         try:
@@ -236,24 +232,27 @@ class RemoteInvoker(Invoker):
             replay_of=invocation.replay_of,
         )
         deadline = invocation.deadline_ns / 1e9 + GRACE_S
-        may_have_run = f"execution {invocation.execution_id} may have run"
+        head = None if attempt else self._heads.get(deployment.deployment_id)
         try:
-            head = self._head(deployment.deployment_id, attempt)
-            answer = self._worker.send(head, _encode(body), deadline)
+            answer = self._worker.send(
+                head or self._head(deployment.deployment_id, attempt), _encode(body), deadline
+            )
         except NotSent as error:
             _log.warning("no connection to the worker at %s: %s", self._url, error)
             raise RunnerUnavailable("no worker can be reached") from error
         except Late as error:
-            raise WorkerTimeout(f"the worker did not answer; {may_have_run}") from error
+            raise WorkerTimeout(
+                f"the worker did not answer; {_may_have_run(invocation)}"
+            ) from error
         except Lost as error:
             if self._closed:
-                raise WorkerLost(f"this dispatcher was shut down; {may_have_run}") from error
-            raise WorkerLost(f"the worker was lost; {may_have_run}") from error
+                raise WorkerLost(
+                    f"this dispatcher was shut down; {_may_have_run(invocation)}"
+                ) from error
+            raise WorkerLost(f"the worker was lost; {_may_have_run(invocation)}") from error
         return self._read(invocation, answer)
 
     def _head(self, deployment_id: str, attempt: int) -> bytes:
-        if not attempt and (known := self._heads.get(deployment_id)) is not None:
-            return known
         headers = {**self._headers, DEPLOYMENT_HEADER: deployment_id}
         if attempt:
             headers[ATTEMPT_HEADER] = str(attempt + 1)
@@ -290,12 +289,10 @@ class RemoteInvoker(Invoker):
             if answer.status == 503:  # a balancer without a worker says no more than that
                 raise RunnerUnavailable("no worker is ready")
             if answer.status == 504:  # a balancer that has waited long enough
-                raise WorkerTimeout(
-                    f"the worker did not answer; execution {invocation.execution_id} may have run"
-                )
+                raise WorkerTimeout(f"the worker did not answer; {_may_have_run(invocation)}")
             raise WorkerLost(
-                f"the worker answered {answer.status} without saying why; execution "
-                f"{invocation.execution_id} may have run{self._skew(answer.headers)}"
+                f"the worker answered {answer.status} without saying why; "
+                f"{_may_have_run(invocation)}{self._skew(answer.headers)}"
             )
         if problem.code == CapacityError.code:
             retry_after = answer.headers.get("retry-after", "1")
@@ -332,3 +329,7 @@ class RemoteInvoker(Invoker):
             f"; the worker speaks version {theirs} of the internal API, this dispatcher "
             f"{API_VERSION}; run the same release on both"
         )
+
+
+def _may_have_run(invocation: Invocation) -> str:
+    return f"execution {invocation.execution_id} may have run"

@@ -115,12 +115,8 @@ class Heads:
             begun.append((status, headers))
 
         parts: Iterable[bytes] = application(environ, start_response)
-        try:
-            content = b"".join(parts)
-        finally:
-            close = getattr(parts, "close", None)
-            if close is not None:
-                close()
+        # As a rule it is one piece, with nothing to close.
+        content = parts[0] if type(parts) is tuple and len(parts) == 1 else _all_of(parts)
         status, headers = begun[-1]
         told = [f"{name}: {value}\r\n" for name, value in headers if _is_told(name)]
         text = (
@@ -152,6 +148,15 @@ def is_simple(seen: bytes) -> bool:
         return False
     head = seen[: len(seen) - len(body)].lower()
     return b"\r\ntransfer-encoding" not in head and b"\r\nexpect" not in head
+
+
+def _all_of(parts: Iterable[bytes]) -> bytes:
+    try:
+        return b"".join(parts)
+    finally:
+        close = getattr(parts, "close", None)
+        if close is not None:
+            close()
 
 
 def _taken_apart(seen: bytes) -> tuple[bytes, bytes, bytes, bytes]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["FOLLOW", "RESERVED_THREADS", "invocation_threads", "may_have", "seats_of"]
+__all__ = ["FOLLOW", "RESERVED_THREADS", "invocation_threads", "may_have", "plenty", "seats_of"]
 
 #: Threads of a gunicorn worker that no invocation gets: health and administration stay served.
 RESERVED_THREADS: Final = 2
@@ -34,3 +34,8 @@ def seats_of(threads: int) -> int:
 def may_have(places: int, free: int) -> bool:
     """Tell whether a function may have ``places`` in all, where ``free`` are free before it comes."""
     return places <= PLACES_PER_FREE * free
+
+
+def plenty(places: int) -> int:
+    """Return of how many free ones on anybody may have one more, of so many places in all."""
+    return next(free for free in range(places + 1) if may_have(places, free))

@@ -100,7 +100,7 @@ class WorkerConnections:
                 link = self._idle.pop()
             except IndexError:
                 return None
-            if time.monotonic() - link.since <= IDLE_S and not link.has_ended():
+            if time.monotonic() - link.since <= IDLE_S and not link.ended(0):
                 return link
             link.close()
 

@@ -8,10 +8,13 @@ import select
 import socket
 import time
 from collections.abc import Mapping
-from functools import cached_property, partial
+from functools import partial
 from typing import Final
 
-from lowcode_faas_core.lanes import Lane, Wait, elsewhere, lane
+import msgspec
+from greenlet import getcurrent
+
+from lowcode_faas_core.lanes import Lane, Lanes, Wait, elsewhere
 
 __all__ = ["Answer", "Late", "Link", "Lost"]
 
@@ -47,18 +50,17 @@ class Late(Exception):
     """Raised at the deadline when the whole answer has not come; something may have been sent."""
 
 
-class Answer:
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """What the worker said."""
 
-    def __init__(self, status: int, head: bytes, data: bytes) -> None:
-        self.status = status
-        self.data = data
-        self._head = head
+    status: int
+    head: bytes
+    data: bytes
 
-    @cached_property
+    @property
     def headers(self) -> Mapping[str, str]:
         """The headers by their names in lower case; of several of one name the last."""
-        lines = self._head.decode("latin-1").split("\r\n")[1:]
+        lines = self.head.decode("latin-1").split("\r\n")[1:]
         pairs = (line.partition(":") for line in lines)
         return {name.lower(): value.strip() for name, _, value in pairs}
 
@@ -75,16 +77,17 @@ class Link:
         self._encrypted = encrypted
         #: When it was used last, by ``time.monotonic``.
         self.since = 0.0
-        self._ended = select.poll()
-        self._ended.register(peer, select.POLLIN)
-        self._arrivals: Wait | None = None
-        self._blocking = True
+        ended = select.poll()
+        ended.register(peer, select.POLLIN)
+        #: Called with 0, finds something where it has ended while idle: there is nothing else it
+        #: could say.
+        self.ended = ended.poll
+        #: What a lane waits by for the answer; made for the first one.
+        self._arrivals: Wait
+        #: Whose main loop attends to it; while nobody's, it blocks.
+        self._lanes: Lanes | None = None
         #: Whether the kernel may hold more of the answer than was taken.
         self._more = False
-
-    def has_ended(self) -> bool:
-        """Tell whether it has, while idle: there is nothing else it could say."""
-        return bool(self._ended.poll(0))
 
     def close(self) -> None:
         """Close it."""
@@ -96,50 +99,51 @@ class Link:
         :raises Late: at ``deadline``, by ``time.monotonic``.
         :raises Lost: there was no answer that could be read.
         """
-        current = None if self._encrypted else lane()
-        if current is None:
+        current = getcurrent()
+        if self._encrypted or type(current) is not Lane:
             # The one who encrypts has pieces of an answer that no poll would show.
-            return elsewhere(partial(self._exchange, None, request, deadline))
-        return self._exchange(current, request, deadline)
-
-    def _exchange(
-        self, current: Lane | None, request: bytes, deadline: float
-    ) -> tuple[Answer, bool]:
+            return elsewhere(partial(self._exchange, request, deadline))
         try:
-            if current is None:
-                self._send_all(request, deadline)
-            else:
-                self._send(request, deadline)
+            if self._lanes is not current.lanes:
+                self._attend(current.lanes)
+            # Unless all of it goes out at once, the answer may come before there is a wait for it.
+            self._more = True
+            try:
+                sent = self.peer.send(request)
+            except BlockingIOError:
+                sent = 0
+            except _EARLY:
+                sent = -1
+            if sent == len(request):
+                self._more = False
+            elif sent >= 0:
+                elsewhere(partial(self._send_all, request[sent:], deadline))
+                self._attend(current.lanes)
             return self._answer(current, deadline)
         except TimeoutError as error:
             raise Late from error
         except (OSError, ValueError) as error:
             raise Lost(str(error) or type(error).__name__) from error
 
-    def _send(self, request: bytes, deadline: float) -> None:
-        """Send it from a lane."""
-        if self._blocking:
-            self.peer.setblocking(False)
-            self._blocking = False
-        # Unless all of it goes out at once, the answer may come before there is a wait for it.
-        self._more = True
+    def _exchange(self, request: bytes, deadline: float) -> tuple[Answer, bool]:
+        """Do it in a thread."""
         try:
-            sent = self.peer.send(request)
-        except BlockingIOError:
-            sent = 0
-        except _EARLY:
-            return
-        if sent == len(request):
-            self._more = False
-            return
-        try:
-            elsewhere(partial(self._send_all, request[sent:], deadline))
-        finally:
-            self.peer.setblocking(False)
-            self._blocking = False
+            self._send_all(request, deadline)
+            return self._answer(None, deadline)
+        except TimeoutError as error:
+            raise Late from error
+        except (OSError, ValueError) as error:
+            raise Lost(str(error) or type(error).__name__) from error
+
+    def _attend(self, lanes: Lanes) -> None:
+        self.peer.setblocking(False)
+        made = getattr(self, "_arrivals", None)
+        if made is None or made.lanes is not lanes:
+            self._arrivals = lanes.arrivals(self.peer.fileno())
+        self._lanes = lanes
 
     def _send_all(self, request: bytes, deadline: float) -> None:
-        self._blocking = True
+        self._lanes = None
         self.peer.settimeout(max(0.001, deadline - time.monotonic()))
         with contextlib.suppress(*_EARLY):
             self.peer.sendall(request)
@@ -191,12 +195,12 @@ class Link:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     raise TimeoutError
-                self._blocking = True
+                self._lanes = None
                 self.peer.settimeout(left)
             elif self._more:
                 if time.monotonic() >= deadline:
                     raise TimeoutError
-            elif not self._comes(current, deadline):
+            elif not current.lanes.wait_until(self._arrivals, deadline):
                 raise TimeoutError
             try:
                 data = self.peer.recv(RECEIVE_BYTES)
@@ -208,8 +212,3 @@ class Link:
             # The rest, or the end, may have come with it: of that there is no news any more.
             self._more = True
             return data
-
-    def _comes(self, current: Lane, deadline: float) -> bool:
-        if self._arrivals is None or self._arrivals.lanes is not current.lanes:
-            self._arrivals = current.lanes.arrivals(self.peer.fileno())
-        return current.lanes.wait_until(self._arrivals, deadline)

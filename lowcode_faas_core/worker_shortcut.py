@@ -74,7 +74,7 @@ class Shortcut:
                 ("Content-Length", str(len(answer))),
                 ("X-Lowcode-Faas-Status", str(result.status)),
                 (VERSION_HEADER, str(API_VERSION)),
-                ("X-Request-Id", given if is_request_id(given) else result.request_id),
+                ("X-Request-Id", given if given and is_request_id(given) else result.request_id),
             ],
         )
         return (answer,)

@@ -69,7 +69,7 @@ class ShortcutFlask(Flask):
             environ[RAISED] = error
             return super().wsgi_app(environ, start_response)
         start_response("200 OK", headers)
-        return [body]
+        return (body,)
 
     def takes(self, environ: WSGIEnvironment) -> bool:
         """Tell whether a request is answered without Flask, unless something is wrong with it.

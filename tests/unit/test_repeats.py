@@ -51,7 +51,7 @@ class Kept:
         config.set("keepalive", 75)
         self.worker = kind(1, os.getppid(), [], None, 30, config, logging.getLogger("test"))
         self.worker.log.access = lambda *_: None  # type: ignore[attr-defined]
-        self.worker.wsgi = application
+        self.worker.wsgi = self.worker.application = application
         self.worker.laned = laned
         self.worker.may_take = lambda environ: laned and "f/invoke" in environ["PATH_INFO"]
         self.worker.tpool = AtOnce()
@@ -236,7 +236,7 @@ def test_a_connection_that_gunicorn_closed_itself_ends_nothing_else(kept: Kept) 
         yield b"1"
         raise RuntimeError("in the middle of an answer")
 
-    kept.worker.wsgi = failing
+    kept.worker.wsgi = kept.worker.application = failing
     kept.client.sendall(HEAD + b"1")
     kept.client.shutdown(socket.SHUT_WR)
     for _ in range(5):
