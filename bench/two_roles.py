@@ -1,12 +1,14 @@
 """Compares the CPU of a warm request through dispatcher and worker with the in-process path.
 
-Both stand side by side on their defaults and take turns, so that what else the machine does falls
-on both; counted is the CPU of whole process trees, sandboxes included. Usage::
+The two roles speak over TCP, and once more over a Unix socket. All stand side by side on their
+defaults and take turns, so that what else the machine does falls on each; counted is the CPU of whole
+process trees, sandboxes included. Usage::
 
     .venv/bin/python -m bench.two_roles [rounds] [calls] [callers]
 
 ``calls`` is about how many a round has, ``callers`` how many connections are busy, one number or
-several with commas. Exits with 1 when two roles cost more than the limit at any of them. Needs wrk.
+several with commas. Exits with 1 when two roles cost more than the limit at any of them, whichever
+way they speak. Needs wrk.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from functools import partial
 from bench.lab import Lab
 from bench.load import Taken, Target, load
 from bench.rounds import Ratio, Rounds, alternate
-from bench.servers import Unmeasurable
+from bench.servers import Service, Unmeasurable
 
 #: Times the CPU of the in-process path that two roles may cost.
 LIMIT = 1.6
@@ -27,25 +29,31 @@ WARM_S, SHORTEST_S = 2.0, 0.5
 SOURCE = "export const handler = (input) => ({ ok: true, data: input });"
 BODY = {"input": {"name": "x"}}
 #: The names are those of the processes in what is printed.
-ALONE, BOTH = "alone", "dispatcher"
+ALONE, BY_TCP, BY_SOCKET = "alone", "dispatcher", "dispatcher by socket"
 
 
-def ways(lab: Lab) -> tuple[Target, Target]:
-    """Start one role, and two; return how each is asked."""
-    alone = lab.service(ALONE)
+def ways(lab: Lab) -> list[Target]:
+    """Start one role, and two that speak either way; return how each is asked."""
+    services = [lab.service(ALONE)]
+    workers: list[tuple[Service, ...]] = [()]
+    path = str(lab.folder / "worker.sock")
     secret = {"WORKER_TOKEN": "secret"}
-    worker = lab.worker(settings={**secret, "DATA_DIR": str(lab.folder / BOTH)})
-    there = f"http://127.0.0.1:{worker.port}"
-    dispatcher = lab.service(BOTH, {**secret, "WORKER_URL": there})
-    for each in (alone, dispatcher):
+    for name, more in ((BY_TCP, {}), (BY_SOCKET, {"WORKER_SOCKET": path})):
+        worker = lab.worker(settings={**secret, **more, "DATA_DIR": str(lab.folder / name)})
+        url = f"unix:{path}" if more else f"http://127.0.0.1:{worker.port}"
+        services.append(lab.service(name, {**secret, "WORKER_URL": url}))
+        workers.append((worker,))
+    for each in services:
         each.deploy("echo", SOURCE)
         each.invoke("echo", BODY["input"])
-    path = "/functions/echo/invoke"
-    return Target(alone, path, BODY), Target(dispatcher, path, BODY, behind=(worker,))
+    return [
+        Target(each, "/functions/echo/invoke", BODY, behind=behind)
+        for each, behind in zip(services, workers, strict=True)
+    ]
 
 
-def compare(targets: tuple[Target, Target], rounds: int, calls: int, callers: int) -> Ratio:
-    """Take turns, print what each way took, and return the ratio of the CPU."""
+def compare(targets: list[Target], rounds: int, calls: int, callers: int) -> dict[str, Ratio]:
+    """Take turns, print what each way took, and return the ratios of the CPU to that of one role."""
     slowest = min(load(each, callers, WARM_S).per_s for each in targets)
     seconds = max(SHORTEST_S, calls / slowest)
     taken = alternate(
@@ -53,7 +61,9 @@ def compare(targets: tuple[Target, Target], rounds: int, calls: int, callers: in
     )
     for target in targets:
         print(f"  {shown(taken, target.name)}")
-    return taken.ratio(BOTH, ALONE, lambda each: each.cpu_us)
+    return {
+        name: taken.ratio(name, ALONE, lambda each: each.cpu_us) for name in (BY_TCP, BY_SOCKET)
+    }
 
 
 def shown(taken: Rounds[Taken], name: str) -> str:
@@ -80,11 +90,12 @@ def main() -> int:
         ratios = []
         for callers in map(int, numbers.split(",")):
             print(f"{callers} callers:")
-            ratio = compare(targets, int(rounds), int(calls), callers)
-            print(
-                f"  two roles cost {ratio} times the CPU of one; the limit is {LIMIT}", flush=True
-            )
-            ratios.append(ratio)
+            for name, ratio in compare(targets, int(rounds), int(calls), callers).items():
+                print(
+                    f"  {name}: two roles cost {ratio} times the CPU of one; the limit is {LIMIT}",
+                    flush=True,
+                )
+                ratios.append(ratio)
     return int(any(each.median > LIMIT for each in ratios))
 
 

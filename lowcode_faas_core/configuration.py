@@ -11,12 +11,13 @@ from lowcode_faas_core.model import Reuse
 from lowcode_faas_core.setting_values import (
     MAX_CAP,
     collection_caps,
-    http_url,
     label_pairs,
     optional_integer,
     optional_path,
     parse_address,
     reuse_mode,
+    socket_path,
+    url_of_worker,
     url_template,
     worker_count,
 )
@@ -55,8 +56,17 @@ class ServerSettings:
     worker_listen: tuple[str, int] = setting(
         "WORKER_LISTEN", parse_address, ":9090", "Address of the worker: host:port or :port."
     )
+    worker_socket: Path | None = setting(
+        "WORKER_SOCKET",
+        socket_path,
+        "",
+        "Unix socket on which the worker listens, too, for a dispatcher beside it; for owner and group.",
+    )
     worker_url: str = setting(
-        "WORKER_URL", http_url, "", "Worker that runs every invocation; empty: run in this process."
+        "WORKER_URL",
+        url_of_worker,
+        "",
+        "Worker that runs every invocation, by http, https or unix:/path; empty: run in this process.",
     )
     worker_token: str = setting(
         "WORKER_TOKEN", text, "", "Secret the dispatcher shows to the worker.", secret=True

@@ -27,6 +27,7 @@ from lowcode_faas_core.errors import ConfigurationError, StartError
 from lowcode_faas_core.in_flight import cells_of_seats
 from lowcode_faas_core.preflight import REFUSED, preflight
 from lowcode_faas_core.rates import CELLS_OF_RATES
+from lowcode_faas_core.setting_values import UNIX
 from lowcode_faas_core.settings import PREFIX, read_settings
 from lowcode_faas_core.shared_counts import SharedCounts
 from lowcode_faas_core.shared_map import SharedMap
@@ -140,7 +141,9 @@ def gunicorn_settings(server: ServerSettings, role: ProcessRole) -> dict[str, An
     host, port = address(server, role)
     shown = f"[{host}]" if ":" in host else host
     return {
-        "bind": [f"{shown}:{port}"],
+        "bind": [f"{shown}:{port}", *_unix(server, role)],
+        # Of a Unix socket: who is neither its owner nor of its group reaches no worker.
+        "umask": 0o007,
         "workers": server.workers,
         "threads": server.threads,
         "worker_class": FaasWorker,
@@ -173,7 +176,7 @@ def start_lines(server: ServerSettings, pool: PoolSettings, role: ProcessRole) -
     places = invocation_threads(server.threads)
     host, port = address(server, role)
     lines = [
-        f"lowcode-faas {__version__} {role} on {host}:{port}",
+        f"lowcode-faas {__version__} {role} on {' and '.join([f'{host}:{port}', *_unix(server, role)])}",
         f"{server.workers} workers x ({server.threads} - 2) threads: "
         f"{server.workers * places} invocations at a time",
     ]
@@ -241,6 +244,46 @@ def check_port(server: ServerSettings, role: ProcessRole) -> None:
             ) from error
 
 
+def check_socket(server: ServerSettings, role: ProcessRole) -> None:
+    """Say that somebody listens on the worker's Unix socket: gunicorn would put its own in that place.
+
+    One that was left by a killed worker is no obstacle.
+
+    :raises ConfigurationError: when a worker cannot have it.
+    """
+    path = server.worker_socket if role is ProcessRole.WORKER else None
+    if path is None or "GUNICORN_FD" in os.environ or "LISTEN_FDS" in os.environ:
+        return
+    reason = ""
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        known = path.parent.is_dir()
+        reason = f"its folder {'cannot be written to' if known else 'does not exist'}"
+    elif path.exists() and not path.is_socket():
+        reason = "something else is there, which is no socket"
+    else:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.setblocking(False)
+            try:
+                probe.connect(str(path))
+                reason = "a worker listens there"
+            except BlockingIOError:
+                reason = "a worker listens there"
+            except (ConnectionRefusedError, FileNotFoundError):
+                pass
+            except OSError as error:
+                reason = error.strerror or str(error)
+    if reason:
+        raise ConfigurationError(
+            [f"{PREFIX}WORKER_SOCKET is {path}, which cannot be used: {reason}"]
+        )
+
+
+def _unix(server: ServerSettings, role: ProcessRole) -> list[str]:
+    if role is ProcessRole.DISPATCHER or server.worker_socket is None:
+        return []
+    return [f"{UNIX}{server.worker_socket}"]
+
+
 def check_platform() -> None:
     """Refuse what the service cannot stand on: process death signals and /proc are Linux's.
 
@@ -264,6 +307,7 @@ def attempt(environ: Mapping[str, str], role: ProcessRole) -> None:
         check_exposure(startup.server, role)
         deadlines.check_settings(environ, startup.pool, startup.limits)
         check_port(startup.server, role)
+        check_socket(startup.server, role)
         services = create_app(environ, role, startup.server.workers).extensions[SERVICES]
         try:
             services.invoker.check_chain()

@@ -16,6 +16,7 @@ from lowcode_faas_core.settings import Parser, integer, path
 
 __all__ = [
     "MAX_CAP",
+    "UNIX",
     "collection_caps",
     "http_url",
     "is_loopback",
@@ -24,9 +25,16 @@ __all__ = [
     "optional_path",
     "parse_address",
     "reuse_mode",
+    "socket_path",
+    "url_of_worker",
     "url_template",
     "worker_count",
 ]
+
+#: What ``WORKER_URL`` begins with where it names a Unix socket, as in gunicorn's own settings.
+UNIX = "unix:"
+#: Bytes that the kernel takes of a Unix socket's path, its end not counted.
+MAX_SOCKET_PATH = 107
 
 #: Highest cap that is read; far above what a machine can do.
 MAX_CAP = 1_000_000
@@ -64,6 +72,32 @@ def http_url(value: str) -> str:
     if stripped and not stripped.startswith(("http://", "https://")):
         raise ValueError("must be an http or https URL")
     return stripped
+
+
+def socket_path(value: str) -> Path | None:
+    """Parse the path of a Unix socket; nothing is ``None``."""
+    stripped = value.strip()
+    if not stripped:
+        return None
+    if not stripped.startswith("/"):
+        raise ValueError("must be an absolute path")
+    if len(os.fsencode(stripped)) > MAX_SOCKET_PATH:
+        raise ValueError(f"must have at most {MAX_SOCKET_PATH} bytes: no socket has a longer path")
+    return Path(stripped)
+
+
+def url_of_worker(value: str) -> str:
+    """Parse an http or https URL, or ``unix:`` and the path of a socket; nothing stays nothing."""
+    stripped = value.strip()
+    if not stripped.startswith(UNIX):
+        try:
+            return http_url(stripped)
+        except ValueError:
+            raise ValueError(f"must be an http or https URL, or {UNIX}/path") from None
+    path = socket_path(stripped.removeprefix(UNIX))
+    if path is None:
+        raise ValueError(f"must name a socket after {UNIX}")
+    return f"{UNIX}{path}"
 
 
 def worker_count(value: str) -> int:

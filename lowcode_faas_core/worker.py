@@ -130,7 +130,8 @@ def _authenticate() -> None:
         if scheme.lower() != "bearer" or not hmac.compare_digest(given, expected):
             raise Unauthenticated("this worker answers those who show LOWCODE_FAAS_WORKER_TOKEN")
     elif not server.allow_anonymous:
-        if not is_loopback(request.remote_addr or ""):
+        # Without an address it came over the Unix socket, whose permissions let the caller in.
+        if request.remote_addr and not is_loopback(request.remote_addr):
             raise Forbidden(
                 "without LOWCODE_FAAS_WORKER_TOKEN this worker answers its own host only"
             )

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from lowcode_faas_core.lanes import elsewhere
+from lowcode_faas_core.setting_values import UNIX
 from lowcode_faas_core.waits import CONNECT_S, IDLE_S
 from lowcode_faas_core.worker_link import Answer, Link
 
@@ -29,8 +30,9 @@ class WorkerConnections:
     """Exchanges requests with one worker, or with the balancer before several; for many threads."""
 
     def __init__(self, url: str, most: int) -> None:
-        """Keep up to ``most`` idle connections to ``url``, http or https."""
-        parts = urlsplit(url)
+        """Keep up to ``most`` idle connections to ``url``: http, https or ``unix:/path``."""
+        self._path = url.removeprefix(UNIX) if url.startswith(UNIX) else ""
+        parts = urlsplit("http://localhost" if self._path else url)
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
         self._host = parts.hostname or ""
         self._port = parts.port or (80 if self._tls is None else 443)
@@ -119,6 +121,8 @@ class WorkerConnections:
         left = min(CONNECT_S, deadline - time.monotonic())
         if left <= 0:
             raise NotSent("there was no time left to connect")
+        if self._path:
+            return self._connect_here(left)
         try:
             peer = socket.create_connection((self._host, self._port), left)
         except (OSError, UnicodeError) as error:
@@ -131,3 +135,13 @@ class WorkerConnections:
         except (OSError, ValueError) as error:
             peer.close()
             raise NotSent(f"TLS: {error}") from error
+
+    def _connect_here(self, seconds: float) -> Link:
+        peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        peer.settimeout(seconds)
+        try:
+            peer.connect(self._path)
+        except OSError as error:  # as well where so many wait to be accepted that it is full
+            peer.close()
+            raise NotSent(f"{self._path}: {error}") from error
+        return Link(peer, encrypted=False)

@@ -10,9 +10,6 @@ from contextlib import closing
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
-import urllib3
-from urllib3.exceptions import HTTPError
-
 from lowcode_faas_core import __version__
 from lowcode_faas_core.errors import FaasError, StartError
 from lowcode_faas_core.findings import Finding, clock, failure, fine, warning
@@ -23,6 +20,8 @@ from lowcode_faas_core.interfaces.storage import Storage
 from lowcode_faas_core.plugins import Plugin, describe
 from lowcode_faas_core.startup import ProcessRole, Startup
 from lowcode_faas_core.wire import API_VERSION, VERSION_HEADER
+from lowcode_faas_core.worker_connections import NotSent, WorkerConnections
+from lowcode_faas_core.worker_link import Late, Lost
 
 __all__ = ["plugins", "worker"]
 
@@ -108,29 +107,25 @@ def worker(startup: Startup) -> Iterator[Finding]:
     server = startup.server
     if startup.role is not ProcessRole.DISPATCHER or not server.worker_url:
         return
-    headers = {VERSION_HEADER: str(API_VERSION)}
+    plain = {VERSION_HEADER: str(API_VERSION)}
+    headers = dict(plain)
     if server.worker_token:
         headers["Authorization"] = f"Bearer {server.worker_token}"
-    http = urllib3.PoolManager(retries=False)
+    connections = WorkerConnections(server.worker_url, 1)
     try:
         asked = time.time()
-        answer = http.request(
-            "GET",
-            f"{server.worker_url}/v1/info",
-            headers=headers,
-            timeout=WORKER_S,
-            redirect=False,
-        )
+        answer = connections.request("GET", "/v1/info", headers, b"", time.monotonic() + WORKER_S)
         answered = time.time()
-        ready = http.request("GET", f"{server.worker_url}/readyz", timeout=WORKER_S, redirect=False)
-    except HTTPError as error:
-        yield failure("worker", f"{server.worker_url} does not answer ({type(error).__name__})")
+        ready = connections.request("GET", "/readyz", plain, b"", time.monotonic() + WORKER_S)
+    except (NotSent, Lost, Late) as error:
+        why = str(error) or "in time"
+        yield failure("worker", f"{server.worker_url} does not answer ({why})")
         return
     finally:
-        http.clear()
+        connections.close()
     yield from _introduced(startup, answer.status, answer.data)
     yield from _ready(server.worker_url, ready.status, ready.data)
-    if date := answer.headers.get("Date"):
+    if date := answer.headers.get("date"):
         theirs = parsedate_to_datetime(date).timestamp()
         yield clock("worker", theirs, asked, answered)
 

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from lowcode_faas_core.errors import StartError
 from lowcode_faas_core.findings import Finding, failure, fine, warning
-from lowcode_faas_core.setting_values import is_loopback
+from lowcode_faas_core.setting_values import UNIX, is_loopback
 from lowcode_faas_core.settings import PREFIX
 from lowcode_faas_core.startup import ProcessRole, Startup, address, check_exposure
 
@@ -49,6 +49,8 @@ def roles(startup: Startup) -> Iterator[Finding]:
     server = startup.server
     if startup.role is not ProcessRole.DISPATCHER or not server.worker_url:
         return
+    if server.worker_url.startswith(UNIX):
+        return  # on this machine, and as private as the socket
     url = urlsplit(server.worker_url)
     if is_loopback(url.hostname or ""):
         return

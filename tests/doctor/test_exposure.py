@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
@@ -16,8 +17,19 @@ SECRET = "only-for-tests"
 
 
 @pytest.fixture
-def worker_url(tmp_path):
-    """A worker with a secret, in this process."""
+def worker_at(tmp_path):
+    """Serve a worker with a secret in this process, at the host that Werkzeug is given."""
+    return partial(serving, tmp_path)
+
+
+@pytest.fixture
+def worker_url(worker_at):
+    with worker_at("127.0.0.1") as port:
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
+def serving(tmp_path, host):
     environ = {
         "LOWCODE_FAAS_DATA_DIR": str(tmp_path / "data"),
         "LOWCODE_FAAS_RUNNER": "process",
@@ -26,14 +38,16 @@ def worker_url(tmp_path):
         "LOWCODE_FAAS_STOCK": "0",
     }
     app = worker.create_app(environ)
-    server = make_server("127.0.0.1", 0, app, threaded=True)
+    server = make_server(host, 0, app, threaded=True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
-    app.extensions["lowcode_faas_services"].close()
+    try:
+        yield server.port
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+        app.extensions["lowcode_faas_services"].close()
 
 
 def test_an_open_door_is_a_warning(doctor):
@@ -56,6 +70,18 @@ def test_a_worker_is_reached(doctor, worker_url):
     assert "clock agrees" in report.texts("ok", "worker")
     # And no runner is looked at, nor imported.
     assert "runner" not in {each["subject"] for each in report.findings}
+
+
+def test_a_worker_is_reached_over_a_unix_socket(doctor, worker_at, tmp_path_factory):
+    path = tmp_path_factory.mktemp("s") / "w"
+    with worker_at(f"unix://{path}"):
+        report = doctor(WORKER_URL=f"unix:{path}", WORKER_TOKEN=SECRET)
+    assert report.code == 0, report
+    assert f"unix:{path} is ready" in report.texts("ok", "worker")
+    # It is on this machine, and nothing travels in the clear.
+    assert report.texts("warning", "worker") == ""
+    report = doctor(WORKER_URL=f"unix:{path}", WORKER_TOKEN=SECRET)
+    assert f"unix:{path} does not answer" in report.texts("failure", "worker")
 
 
 def test_another_secret_or_another_storage_is_a_failure(doctor, worker_url):

@@ -15,7 +15,7 @@ from lowcode_faas_core.configuration import (
     ServerSettings,
 )
 from lowcode_faas_core.errors import ConfigurationError
-from lowcode_faas_core.setting_values import is_loopback, parse_address
+from lowcode_faas_core.setting_values import is_loopback, parse_address, url_of_worker
 from lowcode_faas_core.settings import (
     boolean,
     decimal,
@@ -225,3 +225,31 @@ def test_large_numbers_are_shown_as_they_were_written() -> None:
     environ = {"LOWCODE_FAAS_INVOKE_DEFAULT_TIMEOUT_MS": "1000000"}
     with pytest.raises(ConfigurationError, match=r"\(1000000\) is above .* \(900000\)"):
         read(environ, LimitSettings)
+
+
+@pytest.mark.parametrize(
+    ("given_text", "url"),
+    [
+        ("", ""),
+        (" http://worker:9090/ ", "http://worker:9090"),
+        ("https://worker/prefix", "https://worker/prefix"),
+        (" unix:/run/worker.sock ", "unix:/run/worker.sock"),
+        ("unix:///run/worker.sock", "unix:/run/worker.sock"),
+    ],
+)
+def test_a_worker_is_named_by_a_url_or_a_socket(given_text: str, url: str) -> None:
+    assert url_of_worker(given_text) == url
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ("worker:9090", "http or https URL, or unix:/path"),
+        ("unix:", "must name a socket"),
+        ("unix:run/worker.sock", "absolute"),
+        ("unix:/" + "x" * 107, "at most 107 bytes"),
+    ],
+)
+def test_what_names_no_worker_is_refused(wrong: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        url_of_worker(wrong)

@@ -6,6 +6,7 @@ import contextlib
 import socket
 import ssl
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -110,6 +111,30 @@ def test_a_connection_the_other_side_ended_carries_no_request(peer: Serve, said:
         if not said:
             time.sleep(0.05)  # its end arrives
     assert len(seen) == 3
+
+
+@pytest.fixture
+def path() -> Iterator[Path]:
+    """Return where a Unix socket may be; a test's own folder may be deeper than those can."""
+    with tempfile.TemporaryDirectory(prefix="lcf") as folder:
+        yield Path(folder, "worker.sock")
+
+
+def test_what_no_unix_socket_takes_was_not_sent(path: Path) -> None:
+    http = WorkerConnections(f"unix:{path}", 1)
+    with pytest.raises(NotSent, match="No such file"):
+        ask(http)
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as first:
+        listener.bind(str(path))
+        with pytest.raises(NotSent, match="refused"):
+            ask(http)
+        # One may wait to be accepted, and does: the line is full.
+        listener.listen(0)
+        first.connect(str(path))
+        begun = time.monotonic()
+        with pytest.raises(NotSent, match="unavailable"):
+            ask(http)
+        assert time.monotonic() - begun < 2
 
 
 def test_a_refused_connection_is_not_sent() -> None:

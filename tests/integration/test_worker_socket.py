@@ -1,0 +1,141 @@
+"""Both roles on one machine, with a Unix socket between them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import stat
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Serve = Callable[..., Any]
+Poll = Callable[..., Any]
+
+COMMAND = Path(sys.executable).with_name("lowcode-faas")
+ECHO = "export const handler = (input) => ({ ok: true, data: input });"
+STUCK = "export const handler = () => new Promise((done) => setTimeout(done, 60000));"
+
+
+@pytest.fixture
+def path() -> Iterator[Path]:
+    """Return where a socket may be: a test's own folder may be deeper than sockets can."""
+    folder = Path(tempfile.mkdtemp(prefix="lcf"))
+    yield folder / "worker.sock"
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def worker(serve: Serve, path: Path) -> Any:
+    return serve("worker", WORKERS="1", WORKER_SOCKET=str(path))
+
+
+@pytest.fixture
+def dispatcher(serve: Serve, worker: Any, path: Path) -> Any:
+    del worker
+    service = serve(WORKERS="1", RUNNER="not-installed", WORKER_URL=f"unix:{path}")
+    service.deploy("echo", ECHO)
+    return service
+
+
+def test_a_dispatcher_reaches_its_worker(dispatcher: Any, worker: Any, path: Path) -> None:
+    # Given a worker that says where it is
+    assert f"and unix:{path}" in worker.text()
+    # When one connection invokes again and again, so that its head repeats at both
+    answers = [dispatcher.invoke("echo", {"n": n}) for n in range(5)]
+    # Then each is answered, with a body of its own
+    assert [status for status, _ in answers] == [200] * 5
+    assert [answer["output"]["data"] for _, answer in answers] == [{"n": n} for n in range(5)]
+    assert "echo" in worker.call("GET", "/readyz")[1]["sandboxes"]["functions"]
+    # And a source is checked there, a large input goes through
+    status, answer = dispatcher.call(
+        "POST", "/functions", {"name": "no", "source_code": "export {"}
+    )
+    assert (status, answer["code"]) == (422, "source_invalid")
+    large = {"text": "x" * 500_000}
+    assert dispatcher.invoke("echo", large)[1]["output"]["data"] == large
+
+
+def test_only_owner_and_group_may_connect(worker: Any, path: Path) -> None:
+    mode = path.stat().st_mode
+    assert stat.S_ISSOCK(mode)
+    assert stat.S_IMODE(mode) & 0o007 == 0
+    # And it is gone with its worker
+    worker.process.send_signal(signal.SIGTERM)
+    worker.process.wait(30)
+    assert not path.exists()
+
+
+def test_what_was_lost_and_what_never_ran_are_told_apart(
+    dispatcher: Any, worker: Any, serve: Serve, path: Path, poll: Poll
+) -> None:
+    # Given a run that has begun
+    dispatcher.deploy("stuck", STUCK)
+    lost = dispatcher.in_background("stuck", timeout_ms=60_000)
+    poll("the handler runs", lambda: "stuck" in str(worker.call("GET", "/readyz")[1]))
+    time.sleep(0.5)
+    # When the worker is killed
+    for each in worker.family():
+        os.kill(each.pid, signal.SIGKILL)
+    # Then that run may have happened, and the next one has not
+    poll("it is answered", lambda: lost)
+    assert (lost[0][0], lost[0][1]["outcome"]) == (502, "unknown"), lost
+    status, answer = dispatcher.invoke("echo")
+    assert (status, answer["outcome"]) == (503, "not_executed")
+    assert dispatcher.call("GET", "/readyz")[0] == 503
+    # And a worker that is started in its place takes over its socket
+    assert path.exists()
+    serve("worker", WORKERS="1", WORKER_SOCKET=str(path))
+    assert dispatcher.invoke("echo", {"n": 1})[0] == 200
+
+
+def test_a_second_worker_does_not_take_the_socket_of_the_first(
+    dispatcher: Any, start: Serve, free_port: Callable[[], int], path: Path, tmp_path: Path
+) -> None:
+    port = free_port()
+    second = start(
+        COMMAND,
+        "worker",
+        port=port,
+        RUNNER="process",
+        DATA_DIR=str(tmp_path / "data"),
+        WORKER_LISTEN=f"127.0.0.1:{port}",
+        WORKER_SOCKET=str(path),
+    )
+    assert second.process.wait(30) == 2
+    said = "LOWCODE_FAAS_WORKER_SOCKET is {}, which cannot be used: a worker listens there"
+    assert said.format(path) in second.text()
+    assert dispatcher.invoke("echo")[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("run/worker.sock", "must be an absolute path"),
+        ("/" + "x" * 107, "must have at most 107 bytes"),
+        ("/no/such/folder/worker.sock", "its folder does not exist"),
+        ("/etc/hostname", "something else is there, which is no socket"),
+    ],
+)
+def test_what_can_be_no_socket_is_refused_by_name(
+    start: Serve, free_port: Callable[[], int], value: str, reason: str, tmp_path: Path
+) -> None:
+    port = free_port()
+    service = start(
+        COMMAND,
+        "worker",
+        port=port,
+        RUNNER="process",
+        DATA_DIR=str(tmp_path / "data"),
+        WORKER_LISTEN=f"127.0.0.1:{port}",
+        WORKER_SOCKET=value,
+    )
+    assert service.process.wait(30) == 2
+    assert "LOWCODE_FAAS_WORKER_SOCKET" in service.text()
+    assert reason in service.text()
