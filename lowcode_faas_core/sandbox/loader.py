@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from importlib import resources
 from typing import Final
@@ -42,6 +43,14 @@ def loader_command(
     return [*node_flags, "-e", LOADER, str(input_fd), str(output_fd), error]
 
 
+_for_readers = re.compile(rb"^ +(?://[^\n]*)?|^//[^\n]*", re.M).sub
+
+
 def bootstrap() -> bytes:
-    """Return the source of the bootstrap, for the greeting."""
-    return resources.files(__package__).joinpath("bootstrap.cjs").read_bytes()
+    """Return the source of the bootstrap, for the greeting, without what only its readers need.
+
+    V8 keeps a source for as long as it may have to compile a function of it: each sandbox would have
+    the comments in its memory. Lines stay where they are, for traces.
+    """
+    source = resources.files(__package__).joinpath("bootstrap.cjs").read_bytes()
+    return _for_readers(b"", source)
