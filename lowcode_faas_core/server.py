@@ -34,6 +34,7 @@ from lowcode_faas_core.shared_map import SharedMap
 from lowcode_faas_core.startup import ProcessRole, Startup, address, check_exposure, first_token
 from lowcode_faas_core.successors import Successors
 from lowcode_faas_core.turns import invocation_threads, seats_of
+from lowcode_faas_core.unix_listener import Master, check_path
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -211,6 +212,13 @@ class _Service(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             self.cfg.set(name, value)
         self.cfg.set("when_ready", lambda arbiter: announce(arbiter, self.environ, self.role))
 
+    def run(self) -> None:
+        try:
+            Master(self).run()
+        except StartError as error:
+            report(error)
+            raise SystemExit(REFUSED) from error
+
     def load(self) -> Flask:
         return create_app(self.environ, self.role, self.server.workers)
 
@@ -244,40 +252,6 @@ def check_port(server: ServerSettings, role: ProcessRole) -> None:
             ) from error
 
 
-def check_socket(server: ServerSettings, role: ProcessRole) -> None:
-    """Say that somebody listens on the worker's Unix socket: gunicorn would put its own in that place.
-
-    One that was left by a killed worker is no obstacle.
-
-    :raises ConfigurationError: when a worker cannot have it.
-    """
-    path = server.worker_socket if role is ProcessRole.WORKER else None
-    if path is None or "GUNICORN_FD" in os.environ or "LISTEN_FDS" in os.environ:
-        return
-    reason = ""
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        known = path.parent.is_dir()
-        reason = f"its folder {'cannot be written to' if known else 'does not exist'}"
-    elif path.exists() and not path.is_socket():
-        reason = "something else is there, which is no socket"
-    else:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            probe.setblocking(False)
-            try:
-                probe.connect(str(path))
-                reason = "a worker listens there"
-            except BlockingIOError:
-                reason = "a worker listens there"
-            except (ConnectionRefusedError, FileNotFoundError):
-                pass
-            except OSError as error:
-                reason = error.strerror or str(error)
-    if reason:
-        raise ConfigurationError(
-            [f"{PREFIX}WORKER_SOCKET is {path}, which cannot be used: {reason}"]
-        )
-
-
 def _unix(server: ServerSettings, role: ProcessRole) -> list[str]:
     if role is ProcessRole.DISPATCHER or server.worker_socket is None:
         return []
@@ -307,7 +281,8 @@ def attempt(environ: Mapping[str, str], role: ProcessRole) -> None:
         check_exposure(startup.server, role)
         deadlines.check_settings(environ, startup.pool, startup.limits)
         check_port(startup.server, role)
-        check_socket(startup.server, role)
+        if role is ProcessRole.WORKER and startup.server.worker_socket is not None:
+            check_path(startup.server.worker_socket)
         services = create_app(environ, role, startup.server.workers).extensions[SERVICES]
         try:
             services.invoker.check_chain()

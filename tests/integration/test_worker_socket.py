@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import stat
 import sys
 import tempfile
@@ -20,6 +21,10 @@ Poll = Callable[..., Any]
 
 COMMAND = Path(sys.executable).with_name("lowcode-faas")
 ECHO = "export const handler = (input) => ({ ok: true, data: input });"
+SLOW = (
+    "export const handler = async ({ ms }) => {"
+    " await new Promise((done) => setTimeout(done, ms)); return { ok: true }; };"
+)
 STUCK = "export const handler = () => new Promise((done) => setTimeout(done, 60000));"
 
 
@@ -70,6 +75,64 @@ def test_only_owner_and_group_may_connect(worker: Any, path: Path) -> None:
     worker.process.send_signal(signal.SIGTERM)
     worker.process.wait(30)
     assert not path.exists()
+
+
+def get(path: Path, target: str, *lines: str) -> bytes:
+    """Return the answer to a connection of its own."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
+        peer.settimeout(30)
+        peer.connect(str(path))
+        head = "\r\n".join((f"GET {target} HTTP/1.1", "Host: localhost", *lines))
+        peer.sendall(f"{head}\r\nConnection: close\r\n\r\n".encode())
+        return b"".join(iter(lambda: peer.recv(65536), b""))
+
+
+def test_a_worker_that_ends_takes_connections_until_it_is_done(
+    serve: Serve, path: Path, poll: Poll
+) -> None:
+    # Given a worker with time for others to notice, and a run
+    worker = serve("worker", WORKERS="1", WORKER_SOCKET=str(path), DRAIN_NOTICE_S="1.5")
+    service = serve(WORKERS="1", RUNNER="not-installed", WORKER_URL=f"unix:{path}")
+    service.deploy("slow", SLOW)
+    running = service.in_background("slow", {"ms": 3000})
+    poll("it runs", lambda: worker.sandboxes()["in_flight"])
+    # When it is told to end
+    worker.process.send_signal(signal.SIGTERM)
+    poll("it knows", lambda: b"HTTP/1.1 503" in get(path, "/readyz"))
+    # Then who comes meanwhile is served, and the run is answered
+    assert service.invoke("slow", {"ms": 0})[0] == 200
+    assert poll("it is answered", lambda: running)[0][0] == 200
+    assert worker.process.wait(30) == 0
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("another", [False, True])
+def test_a_worker_whose_socket_was_taken_away_ends_like_any_other(
+    dispatcher: Any, worker: Any, path: Path, poll: Poll, another: bool
+) -> None:
+    # Given a run, and a socket that somebody removed, or has put theirs in the place of
+    dispatcher.deploy("slow", SLOW)
+    running = dispatcher.in_background("slow", {"ms": 1500})
+    poll("it runs", lambda: worker.sandboxes()["in_flight"])
+    path.unlink()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        if another:
+            listener.bind(str(path))
+        # When the worker is told to end
+        worker.process.send_signal(signal.SIGTERM)
+        # Then the run is answered, and what is not the worker's stays
+        assert poll("it is answered", lambda: running)[0][0] == 200
+        assert worker.process.wait(30) == 0
+        assert "Traceback" not in worker.text()
+        assert path.exists() == another
+
+
+def test_a_reload_keeps_the_socket(dispatcher: Any, worker: Any, path: Path, poll: Poll) -> None:
+    before, old = path.stat().st_ino, worker.gunicorn_workers()
+    worker.process.send_signal(signal.SIGHUP)
+    poll("others serve", lambda: not [seen for seen in old if seen.lives()], 30)
+    assert path.stat().st_ino == before
+    assert dispatcher.invoke("echo", {"n": 1})[0] == 200
 
 
 def test_what_was_lost_and_what_never_ran_are_told_apart(
