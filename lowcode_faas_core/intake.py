@@ -100,7 +100,11 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             return
         self.nr_conns += 1
         client = ClientSocket.of(client)
-        conn = self.connection_class(self.cfg, client, address, listener.getsockname())
+        own = listener.getsockname()
+        if client.family == socket.AF_UNIX:
+            # What such a client is called it chooses itself: an address, or what is not even text.
+            address = own = ""
+        conn = self.connection_class(self.cfg, client, address, own)
         # A longer body is read by a thread: the kernel ends a wait that leads nowhere.
         bound_reads(client, BODY_STALL_S, 0)
         self.watch(conn)

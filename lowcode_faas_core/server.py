@@ -160,6 +160,9 @@ def gunicorn_settings(server: ServerSettings, role: ProcessRole) -> dict[str, An
         "control_socket_disable": True,
         # No peer may name another path or scheme in a header, not even one on this machine.
         "forwarded_allow_ips": "",
+        # gunicorn asks nobody on a Unix socket for an address.
+        "forwarder_headers": "",
+        "secure_scheme_headers": {},
         "accesslog": None,
         "proc_name": f"lowcode-faas {role}",
         "on_starting": build_after_the_fork,

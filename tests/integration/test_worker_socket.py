@@ -78,11 +78,19 @@ def test_only_owner_and_group_may_connect(worker: Any, path: Path) -> None:
     assert not path.exists()
 
 
-def get(path: Path, target: str, *lines: str) -> bytes:
+def connect(path: Path, name: str | bytes = b"") -> socket.socket:
+    """Return a connection, of a client that calls itself something."""
+    peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    peer.settimeout(30)
+    if name:
+        peer.bind(name)
+    peer.connect(str(path))
+    return peer
+
+
+def get(path: Path, target: str, *lines: str, name: str | bytes = b"") -> bytes:
     """Return the answer to a connection of its own."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
-        peer.settimeout(30)
-        peer.connect(str(path))
+    with connect(path, name) as peer:
         head = "\r\n".join((f"GET {target} HTTP/1.1", "Host: localhost", *lines))
         peer.sendall(f"{head}\r\nConnection: close\r\n\r\n".encode())
         return b"".join(iter(lambda: peer.recv(65536), b""))
@@ -134,6 +142,17 @@ def test_a_reload_keeps_the_socket(dispatcher: Any, worker: Any, path: Path, pol
     poll("others serve", lambda: not [seen for seen in old if seen.lives()], 30)
     assert path.stat().st_ino == before
     assert dispatcher.invoke("echo", {"n": 1})[0] == 200
+
+
+def test_a_client_is_what_its_socket_says_and_not_what_it_calls_itself(
+    worker: Any, path: Path
+) -> None:
+    del worker
+    for name in (b"", b"\0\xff\xfe", str(path.with_name("10.1.2.3"))):
+        assert b" 200 " in get(path, "/v1/info", name=name)[:20], name
+    # And what only a proxy may say means nothing from it
+    proxied = ("SCRIPT_NAME: /v1", "X-Forwarded-Proto: https", "X-Forwarded-Ssl: off")
+    assert b" 200 " in get(path, "/healthz", *proxied)[:20]
 
 
 def test_what_was_lost_and_what_never_ran_are_told_apart(
