@@ -13,6 +13,8 @@ invocations wait a moment for a place instead of being turned away.
 from __future__ import annotations
 
 import contextlib
+import os
+import select
 import selectors
 import socket
 import time
@@ -62,6 +64,10 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn has no types
         self.ahead = b""
         #: Bytes at which the kernel wakes the main loop.
         self.awaited = 1
+        #: Whether the kernel knows no such number, as for Unix sockets, and whether it therefore
+        #: wakes the main loop by what is new alone.
+        self.unix = self.sock.family == socket.AF_UNIX
+        self.by_news = False
 
     def init(self) -> None:
         """Make gunicorn's parser, which reads through ours."""
@@ -121,6 +127,7 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         """Begin to wait for the rest of a request."""
         conn.timeout = time.monotonic() + ARRIVAL_S
         conn.awaited = 1
+        conn.by_news = False
         self.arriving.append(conn)
         self.poller.register(
             conn.sock, selectors.EVENT_READ, lambda _client, conn=conn: self.look(conn)
@@ -152,6 +159,9 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
                 self.drop(conn)
                 return
             whole = True  # the application says what is wrong with the chunks
+        elif found.missing and conn.unix:
+            self.await_news(conn)
+            return
         elif found.missing and (not came or len(came) + found.missing > conn.awaited):
             # The kernel wakes the loop only when that much is there: no spinning over half a head.
             wanted = len(came) + found.missing
@@ -174,6 +184,15 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             self.begin(conn)
         else:
             self.expect(conn, found)
+
+    def await_news(self, conn: Connection) -> None:
+        """Be woken by what comes, and no longer by what is there."""
+        if conn.by_news:
+            return
+        conn.by_news = True
+        # gunicorn's poller knows no such thing, and the kernel's behind it does.
+        with contextlib.closing(select.epoll.fromfd(os.dup(self.poller.fileno()))) as poller:
+            poller.modify(conn.sock, select.EPOLLIN | select.EPOLLET)
 
     def expect(self, conn: Connection, found: Arrival) -> None:
         """Have a thread read a longer body: one of the few that may wait for their clients."""

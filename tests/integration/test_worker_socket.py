@@ -29,6 +29,12 @@ SLOW = (
 STUCK = "export const handler = () => new Promise((done) => setTimeout(done, 60000));"
 
 
+def cpu_s(pid: int) -> float:
+    """Return the CPU time of a process in seconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 @pytest.fixture
 def path() -> Iterator[Path]:
     """Return where a socket may be: a test's own folder may be deeper than sockets can."""
@@ -153,6 +159,36 @@ def test_a_client_is_what_its_socket_says_and_not_what_it_calls_itself(
     # And what only a proxy may say means nothing from it
     proxied = ("SCRIPT_NAME: /v1", "X-Forwarded-Proto: https", "X-Forwarded-Ssl: off")
     assert b" 200 " in get(path, "/healthz", *proxied)[:20]
+
+
+def test_halves_of_requests_cost_no_thread_and_no_cpu(serve: Serve, path: Path, poll: Poll) -> None:
+    worker = serve("worker", WORKERS="1", THREADS="6", WORKER_SOCKET=str(path))
+    service = serve(WORKERS="1", RUNNER="not-installed", WORKER_URL=f"unix:{path}")
+    service.deploy("echo", ECHO)
+    poll("it is warm", lambda: service.invoke("echo")[1]["start"] == "warm")
+    # Given clients that stop in the middle of a head, and of a body
+    head = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
+    body = b"POST /v1/run HTTP/1.1\r\nHost: localhost\r\nContent-Length: 40000\r\n\r\n"
+    peers = [connect(path) for _ in range(16)]
+    for number, peer in enumerate(peers):
+        peer.sendall(body + b"x" * 20_000 if number % 2 else head)
+    time.sleep(0.3)
+    # When nothing comes of them, then no time is spent on them
+    (serving,) = worker.gunicorn_workers()
+    before = cpu_s(serving.pid)
+    time.sleep(1)
+    assert cpu_s(serving.pid) - before < 0.3
+    # And a body that a thread must read waits for none of theirs
+    began = time.monotonic()
+    assert service.invoke("echo", {"text": "x" * 300_000})[0] == 200
+    assert time.monotonic() - began < 3
+    # And what comes late in pieces is a request like any other
+    for piece in (b"Connection: cl", b"ose\r\n", b"\r\n"):
+        peers[0].sendall(piece)
+        time.sleep(0.05)
+    assert b" 200 " in peers[0].recv(65536)[:20]
+    for peer in peers:
+        peer.close()
 
 
 def test_what_was_lost_and_what_never_ran_are_told_apart(
