@@ -11,7 +11,7 @@ import os
 import socket
 import stat
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from gunicorn.arbiter import Arbiter
 
@@ -20,18 +20,37 @@ from lowcode_faas_core.settings import PREFIX
 
 __all__ = ["Master", "check_path"]
 
+#: Number of the first of the sockets that systemd hands over.
+HANDED_OVER: Final = 3
+
 
 def check_path(path: Path) -> None:
     """Say that somebody listens at ``path``, or that nobody can.
 
-    A socket that was left by a killed worker is no obstacle.
+    A socket that was left by a killed worker is no obstacle. What systemd hands over is all that is
+    listened on: the path must be among it.
 
     :raises ConfigurationError: when a worker cannot have it.
     """
-    if "GUNICORN_FD" in os.environ or "LISTEN_FDS" in os.environ:
-        return  # the listeners are inherited, from an earlier master or from systemd
-    if reason := _obstacle(path):
-        raise _refused(path, reason)
+    if "GUNICORN_FD" in os.environ:
+        return  # the listeners are inherited from an earlier master
+    given = os.environ.get("LISTEN_FDS")
+    reason = _obstacle(path) if given is None else _missing(path, int(given))
+    if reason:
+        raise ConfigurationError(
+            [f"{PREFIX}WORKER_SOCKET is {path}, which cannot be used: {reason}"]
+        )
+
+
+def _missing(path: Path, count: int) -> str:
+    for number in range(HANDED_OVER, HANDED_OVER + count):
+        try:
+            with socket.socket(fileno=os.dup(number)) as each:
+                if each.getsockname() == str(path):
+                    return ""
+        except OSError as error:
+            return f"what LISTEN_FDS hands over is no socket: {error.strerror}"
+    return "it is not handed over with the other sockets; name it by ListenStream= as well"
 
 
 def _obstacle(path: Path) -> str:
@@ -51,10 +70,6 @@ def _obstacle(path: Path) -> str:
         except OSError as error:
             return error.strerror or str(error)
     return "a worker listens there"
-
-
-def _refused(path: Path, reason: str) -> ConfigurationError:
-    return ConfigurationError([f"{PREFIX}WORKER_SOCKET is {path}, which cannot be used: {reason}"])
 
 
 class Master(Arbiter):  # type: ignore[misc]  # gunicorn has no types

@@ -1,12 +1,13 @@
-"""Starts a command as systemd starts a service: ``python activate.py FD COMMAND…``.
+"""Starts a command as systemd starts a service: ``python activate.py FD[,FD] COMMAND…``.
 
-The listening socket FD becomes descriptor 3, named by ``LISTEN_FDS`` and ``LISTEN_PID``; what the
-unit's hardening asks of the kernel and any process may ask for itself is in force.
+The listening sockets become descriptors from 3 on, told by ``LISTEN_FDS`` and ``LISTEN_PID``; what
+the unit's hardening asks of the kernel and any process may ask for itself is in force.
 """
 
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import sys
 
@@ -14,7 +15,7 @@ import sys
 PR_SET_NO_NEW_PRIVS, PR_SET_MDWE, MDWE_REFUSE_EXEC_GAIN = 38, 65, 1
 
 
-def main(listener: int, command: list[str]) -> None:
+def main(listeners: list[int], command: list[str]) -> None:
     """Become the command."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
@@ -23,11 +24,12 @@ def main(listener: int, command: list[str]) -> None:
     # only what starts no Node itself may be asked to do without.
     if os.environ.get("ACTIVATE_MDWE"):
         libc.prctl(PR_SET_MDWE, MDWE_REFUSE_EXEC_GAIN, 0, 0, 0)
-    os.dup2(listener, 3)
-    os.set_inheritable(3, True)
-    os.environ |= {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid())}
+    # Above those that are written to: one of them may be there already.
+    for number, listener in enumerate([fcntl.fcntl(each, fcntl.F_DUPFD, 10) for each in listeners]):
+        os.dup2(listener, 3 + number)
+    os.environ |= {"LISTEN_FDS": str(len(listeners)), "LISTEN_PID": str(os.getpid())}
     os.execv(command[0], command)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2:])
+    main([int(each) for each in sys.argv[1].split(",")], sys.argv[2:])

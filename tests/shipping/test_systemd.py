@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -110,8 +111,20 @@ def test_variables_exist_and_the_address_is_the_sockets(role):
     known |= {f"{info.variable}_FILE" for info in infos(CORE_SETTINGS) if info.secret}
     assert set(unit.environment) <= known | {"LOWCODE_FAAS_FILES_KEEP_VERSIONS"}
     listen = "LOWCODE_FAAS_LISTEN" if role == "dispatcher" else "LOWCODE_FAAS_WORKER_LISTEN"
-    stream = Unit(f"{ROLES[role]}.socket").one("Socket.ListenStream")
+    stream, *paths = Unit(f"{ROLES[role]}.socket").lines["Socket.ListenStream"]
     assert parse_address(stream) == parse_address(unit.environment[listen])
+    path = unit.environment.get("LOWCODE_FAAS_WORKER_SOCKET")
+    assert paths == ([] if path is None else [path])
+
+
+def test_the_dispatcher_asks_where_the_worker_listens_and_nobody_else_may():
+    listener = Unit("lowcode-faas-worker.socket")
+    url = Unit("lowcode-faas.service").environment["LOWCODE_FAAS_WORKER_URL"]
+    assert url.removeprefix("unix:") in listener.lines["Socket.ListenStream"]
+    # Left out, everybody might connect.
+    assert listener.one("Socket.SocketMode") == "0660"
+    users = {Unit(f"{name}.service").one("Service.User") for name in ROLES.values()}
+    assert users == {listener.one("Socket.SocketUser")}
 
 
 def test_both_keep_the_same_data_the_same_way():
@@ -126,20 +139,28 @@ def test_the_dispatcher_cannot_reach_the_engine_and_the_worker_can():
 
 
 class Activated:
-    """A listening socket of ours, and services that get it one after the other."""
+    """Listening sockets of ours, and services that get them one after the other."""
 
     def __init__(self, folder):
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=128)
-        self.port = self.listener.getsockname()[1]
+        self.listeners = [socket.create_server(("127.0.0.1", 0), backlog=128)]
+        self.port = self.listeners[0].getsockname()[1]
         self.folder = folder
         self.notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.notices.bind(str(folder / "notify"))
         self.notices.settimeout(60)
         self.processes = []
 
-    def start(self, **variables):
+    def listen(self, path):
+        """Hand over a Unix socket, too."""
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener.bind(str(path))
+        listener.listen(128)
+        self.listeners.append(listener)
+
+    def run(self, role="dispatcher", **variables):
+        """Start a role, whether it will serve or not."""
         given = {
-            "LISTEN": f"127.0.0.1:{self.port}",
+            "LISTEN" if role == "dispatcher" else "WORKER_LISTEN": f"127.0.0.1:{self.port}",
             "DATA_DIR": str(self.folder / "data"),
             "RUNNER": "process",
             "WORKERS": "1",
@@ -152,11 +173,11 @@ class Activated:
             [
                 sys.executable,
                 Path(__file__).with_name("activate.py"),
-                str(self.listener.fileno()),
+                ",".join(str(each.fileno()) for each in self.listeners),
                 COMMAND,
-                "dispatcher",
+                role,
             ],
-            pass_fds=[self.listener.fileno()],
+            pass_fds=[each.fileno() for each in self.listeners],
             env={
                 **environ,
                 "NOTIFY_SOCKET": str(self.folder / "notify"),
@@ -170,6 +191,11 @@ class Activated:
             start_new_session=True,
         )
         self.processes.append(process)
+        return process
+
+    def start(self, role="dispatcher", **variables):
+        """Start a role, and wait until it says that it is ready."""
+        process = self.run(role, **variables)
         assert b"READY=1" in self.notices.recv(4096)
         return process
 
@@ -182,7 +208,8 @@ class Activated:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait(10)
-        self.listener.close()
+        for listener in self.listeners:
+            listener.close()
         self.notices.close()
 
 
@@ -211,6 +238,33 @@ def test_a_socket_that_is_handed_over_outlives_the_service(activated):
         assert waiting.recv(4096).startswith(b"HTTP/1.1 200")
     second.send_signal(signal.SIGTERM)
     assert second.wait(60) == 0
+
+
+def test_a_workers_unix_socket_is_handed_over_beside_its_port(activated, tmp_path):
+    # A test's own folder may be deeper than sockets can
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "worker.sock"
+        # Given a worker that is told of a path which is not handed over, then it says where to name it
+        refused = activated.run("worker", WORKER_SOCKET=str(path))
+        assert refused.wait(60) == 2
+        said = (tmp_path / "output").read_text()
+        assert (
+            f"LOWCODE_FAAS_WORKER_SOCKET is {path}, which cannot be used: it is not handed" in said
+        )
+        # And one that gets it serves there, and leaves it to whoever made it
+        activated.listen(path)
+        for _ in range(2):
+            process = activated.start("worker", WORKER_SOCKET=str(path))
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
+                peer.settimeout(60)
+                peer.connect(str(path))
+                peer.sendall(
+                    b"GET /v1/info HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+                )
+                assert peer.recv(4096).startswith(b"HTTP/1.1 200")
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 0
+            assert path.exists()
 
 
 def test_the_dispatcher_needs_no_memory_that_is_written_and_executed(activated):
