@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
+from lowcode_faas_core.doctor import unix_sockets
 from lowcode_faas_core.errors import StartError
 from lowcode_faas_core.findings import Finding, failure, fine, warning
 from lowcode_faas_core.setting_values import UNIX, is_loopback
@@ -42,6 +44,8 @@ def callers(startup: Startup) -> Iterator[Finding]:
             yield failure("callers", error.detail)
         else:
             yield fine("callers", f"whoever connects to {where} is asked for a token")
+    if startup.role is ProcessRole.WORKER and startup.server.worker_socket is not None:
+        yield from unix_sockets.listener(startup.server.worker_socket, "callers")
 
 
 def roles(startup: Startup) -> Iterator[Finding]:
@@ -50,7 +54,9 @@ def roles(startup: Startup) -> Iterator[Finding]:
     if startup.role is not ProcessRole.DISPATCHER or not server.worker_url:
         return
     if server.worker_url.startswith(UNIX):
-        return  # on this machine, and as private as the socket
+        # On this machine, and as private as the socket.
+        yield from unix_sockets.place(Path(server.worker_url.removeprefix(UNIX)), "worker")
+        return
     url = urlsplit(server.worker_url)
     if is_loopback(url.hostname or ""):
         return

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import tempfile
 import threading
 from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 from werkzeug.serving import make_server
@@ -82,6 +84,35 @@ def test_a_worker_is_reached_over_a_unix_socket(doctor, worker_at, tmp_path_fact
     assert report.texts("warning", "worker") == ""
     report = doctor(WORKER_URL=f"unix:{path}", WORKER_TOKEN=SECRET)
     assert f"unix:{path} does not answer" in report.texts("failure", "worker")
+
+
+def test_who_gets_at_a_unix_socket_is_told(doctor):
+    # A test's own folder is closed to others whatever is in it.
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "worker.sock")
+
+        def report(**variables):
+            given = {"WORKER_LISTEN": "127.0.0.1:1", "WORKER_SOCKET": str(path), **variables}
+            return doctor("--role", "worker", **given)
+
+        Path(folder).chmod(0o755)
+        assert f"{path} is closed to other users" in report().texts("ok", "callers")
+        # Given a socket that everybody may open, as systemd makes it unless it is told otherwise
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+            listener.bind(str(path))
+        path.chmod(0o666)
+        assert f"may connect to {path}" in report().texts("warning", "callers")
+        # And in a folder that is closed to them, nobody
+        Path(folder).chmod(0o700)
+        assert report().texts("warning", "callers") == ""
+        # Given a folder in which anybody may come first, then both roles are told
+        Path(folder).chmod(0o1777)
+        for found in (report(), doctor(WORKER_URL=f"unix:{path}")):
+            assert f"{folder} must not be writable for others" in found.texts("warning")
+        Path(folder).chmod(0o700)
+        assert "must not" not in doctor(WORKER_URL=f"unix:{path}").texts("warning")
+        missing = report(WORKER_SOCKET="/no/such/folder/worker.sock")
+        assert "needs its folder" in missing.texts("warning", "callers")
 
 
 def test_another_secret_or_another_storage_is_a_failure(doctor, worker_url):
