@@ -245,6 +245,9 @@ class PoolMachine(RuleBasedStateMachine):
             self.asking = [thread for thread in self.asking if thread.is_alive()]
             if not self.asking and not self.leased:
                 break
+            # As the keeper does, which is not begun here: who waits for what was used a moment ago has
+            # nobody else who would look again.
+            self.pool.tend()
             assert time.monotonic() < last, self.pool.stats()
             time.sleep(0.0005)
         stats = self.pool.stats()
