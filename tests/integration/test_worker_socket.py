@@ -215,20 +215,31 @@ def test_what_was_lost_and_what_never_ran_are_told_apart(
     assert dispatcher.invoke("echo", {"n": 1})[0] == 200
 
 
+@pytest.fixture
+def refused(start: Serve, free_port: Callable[[], int], tmp_path: Path) -> Callable[[str], Any]:
+    """Start a worker with a socket it cannot have, and return it when it has ended."""
+
+    def run(value: str) -> Any:
+        port = free_port()
+        worker = start(
+            COMMAND,
+            "worker",
+            port=port,
+            RUNNER="process",
+            DATA_DIR=str(tmp_path / "data"),
+            WORKER_LISTEN=f"127.0.0.1:{port}",
+            WORKER_SOCKET=value,
+        )
+        assert worker.process.wait(30) == 2
+        return worker
+
+    return run
+
+
 def test_a_second_worker_does_not_take_the_socket_of_the_first(
-    dispatcher: Any, start: Serve, free_port: Callable[[], int], path: Path, tmp_path: Path
+    dispatcher: Any, refused: Callable[[str], Any], path: Path
 ) -> None:
-    port = free_port()
-    second = start(
-        COMMAND,
-        "worker",
-        port=port,
-        RUNNER="process",
-        DATA_DIR=str(tmp_path / "data"),
-        WORKER_LISTEN=f"127.0.0.1:{port}",
-        WORKER_SOCKET=str(path),
-    )
-    assert second.process.wait(30) == 2
+    second = refused(str(path))
     said = "LOWCODE_FAAS_WORKER_SOCKET is {}, which cannot be used: a worker listens there"
     assert said.format(path) in second.text()
     assert dispatcher.invoke("echo")[0] == 200
@@ -244,18 +255,8 @@ def test_a_second_worker_does_not_take_the_socket_of_the_first(
     ],
 )
 def test_what_can_be_no_socket_is_refused_by_name(
-    start: Serve, free_port: Callable[[], int], value: str, reason: str, tmp_path: Path
+    refused: Callable[[str], Any], value: str, reason: str
 ) -> None:
-    port = free_port()
-    service = start(
-        COMMAND,
-        "worker",
-        port=port,
-        RUNNER="process",
-        DATA_DIR=str(tmp_path / "data"),
-        WORKER_LISTEN=f"127.0.0.1:{port}",
-        WORKER_SOCKET=value,
-    )
-    assert service.process.wait(30) == 2
+    service = refused(value)
     assert "LOWCODE_FAAS_WORKER_SOCKET" in service.text()
     assert reason in service.text()
