@@ -8,6 +8,7 @@ a list of what did not.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import random
@@ -37,6 +38,11 @@ GRACE_S = 2.0
 KILL_SHOWS_S = 0.1
 #: What the memory of a process may grow by between warm-up and end, in MB.
 GROWTH_MB = 25.0
+#: Callers of a burst, more than one serving process takes from all the others together; bursts that
+#: must bring no more threads, and bursts at most.
+BURST = 64
+CALM_BURSTS = 4
+MOST_BURSTS = 30
 #: Wrong things kept word by word; the rest is only counted.
 KEPT = 40
 
@@ -220,6 +226,38 @@ class Soak:
         if not any(began - KILL_SHOWS_S <= moment for moment in kills[-40:]):
             self.complain(f"{case.name}: {what}, but no {kind} was killed meanwhile")
 
+    def fill(self) -> None:
+        """Call until the serving process starts no more threads: its pools of them grow only to a limit.
+
+        A first request and the start of a sandbox have threads of different pools, so a caller makes both.
+        """
+        burst = calm = 0
+        while calm < CALM_BURSTS and burst < MOST_BURSTS:
+            burst += 1
+            before = footprint(self.eldest).threads
+            callers = [
+                threading.Thread(target=self.call_twice, args=(burst, number))
+                for number in range(BURST)
+            ]
+            for caller in callers:
+                caller.start()
+            for caller in callers:
+                caller.join()
+            calm = 0 if footprint(self.eldest).threads > before else calm + 1
+
+    def call_twice(self, burst: int, number: int) -> None:
+        """Make a first request of a connection, and one that starts a sandbox."""
+        http = urllib3.PoolManager()
+        # Of several functions, since one by itself does not get every thread.
+        slow = ("waits", "names", "echo", "logs")
+        for name in (slow[number % len(slow)], "fresh"):
+            case = next(case for case in CASES if case.name == name)
+            try:
+                self.call(http, case, f"burst{burst}x{number}{name}")
+            except Exception as error:  # a caller that dies would look like success
+                self.complain(f"the soak's own client failed: {error!r}")
+        http.clear()
+
     def killer(self, seed: int) -> None:
         """Kill a sandbox now and then, and sometimes the younger serving process."""
         source = random.Random(seed)
@@ -278,6 +316,8 @@ class Soak:
         self.pause.set()
         for _ in range(CLIENTS):
             self.busy.acquire()
+        # A pool of ours closes its connections when it is collected: some hang in cycles of errors.
+        gc.collect()
         http = urllib3.PoolManager()
         deadline = time.monotonic() + 30
         calm = 0
@@ -316,6 +356,7 @@ class Soak:
         warm_up = min(seconds / 3, 60)
         try:
             time.sleep(warm_up)
+            self.fill()
             before = self.rest()
             left = seconds - warm_up
             while left > 90:
@@ -330,7 +371,8 @@ class Soak:
                 thread.join()
         for who, then, now in zip(("master", "serving process"), before, after, strict=True):
             if now.rss_mb - then.rss_mb > GROWTH_MB or now.descriptors > then.descriptors + 2:
-                self.complain(f"the {who} grew: {then}, then {now}")
+                more = dict(now.open - then.open)
+                self.complain(f"the {who} grew: {then}, then {now}; more of {more}")
             if now.threads > then.threads + 2:
                 self.complain(f"the {who} has more threads: {then}, then {now}")
 

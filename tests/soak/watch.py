@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,14 @@ class Footprint:
     """What one process holds."""
 
     rss_mb: float
-    descriptors: int
+    #: What is open, by kind: what a descriptor links to, without the number of a socket or pipe.
+    open: Counter[str]
     threads: int
+
+    @property
+    def descriptors(self) -> int:
+        """How many are open."""
+        return self.open.total()
 
     def __str__(self) -> str:
         return f"{self.rss_mb:.1f} MB, {self.descriptors} descriptors, {self.threads} threads"
@@ -30,18 +37,20 @@ def footprint(pid: int) -> Footprint:
     )
     return Footprint(
         int(status["VmRSS"].split()[0]) / 1024,
-        _descriptors(pid),
+        _open(pid),
         int(status["Threads"]),
     )
 
 
-def _descriptors(pid: int) -> int:
+def _open(pid: int) -> Counter[str]:
     """Count what is open, but for the store of executions: it opens a second connection when needed."""
-    count = 0
+    found: Counter[str] = Counter()
     for link in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):
-            count += "/executions/" not in os.readlink(link)
-    return count
+            target = os.readlink(link)
+            if "/executions/" not in target:
+                found[target.partition(":[")[0]] += 1
+    return found
 
 
 def _parents() -> dict[int, int]:
