@@ -151,8 +151,8 @@ class PoolSettings:
         "MEMORY_BUDGET_MB",
         optional_integer(64),
         "",
-        "Peak resident memory of all sandboxes above which the longest idle are ended, then the stock; "
-        "what runs is never ended for it. Empty: no bound.",
+        "Peak memory of all sandboxes, without what they share, above which the longest idle are ended, "
+        "then the stock; what runs is never ended for it. Empty: no bound.",
     )
     queue: int = setting(
         "QUEUE", integer(0), "256", "Invocations that may wait for a sandbox, of the whole service."

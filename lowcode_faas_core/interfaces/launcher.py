@@ -123,6 +123,14 @@ class Sandbox(ABC):
         """**Optional (default: unknown).** Peak memory so far, in bytes; called once a run."""
         return None
 
+    def own_memory(self) -> int | None:
+        """**Optional (default: the peak).** What of the peak its end would give back, in bytes.
+
+        Without what it shares with other sandboxes, as the code of Node is; called about once a
+        second where there is a memory budget.
+        """
+        return self.peak_rss()
+
 
 class Launcher(Versioned, ABC):
     """Starts sandboxes. One object a process, built after the fork, used by many threads.

@@ -10,7 +10,10 @@ __all__ = ["MemoryBudget"]
 
 
 class MemoryBudget:
-    """A bound on the peak memory of everything alive; only what nobody uses is ended for it."""
+    """A bound on the peak memory of everything alive; only what nobody uses is ended for it.
+
+    What sandboxes share counts for none of them: their end would not give it back.
+    """
 
     def __init__(self, size: int | None) -> None:
         self._size = size
@@ -27,7 +30,7 @@ class MemoryBudget:
         """
         if self._size is None:
             return []
-        sizes = {instance: instance.sandbox.peak_rss() or 0 for instance in alive}
+        sizes = {instance: instance.sandbox.own_memory() or 0 for instance in alive}
         used = sum(sizes.values())
         found = []
         for instance in (*sorted(idle, key=lambda i: i.idle_since_ns), *stock):

@@ -126,6 +126,8 @@ class LauncherContract(LauncherEndsContract):
             assert after - before > 20_000_000
         peak = speaker.sandbox.peak_rss()
         assert peak is None or 10 << 20 < peak < 512 << 20
+        own = speaker.sandbox.own_memory()
+        assert own is None or (peak is not None and 1 << 20 < own <= peak)
 
     def test_reads_wait_as_long_as_they_were_told(self, started: Callable[[], Speaker]) -> None:
         """``receive_timeout`` bounds ``read``; 0 is not at all."""

@@ -106,6 +106,7 @@ class LauncherEndsContract:
         assert sandbox.ended(1) == end
         sandbox.cpu_ns()
         sandbox.peak_rss()
+        sandbox.own_memory()
 
     def test_the_end_may_be_asked_for_by_many(self, started: Callable[[], Speaker]) -> None:
         """Threads that wait for one end at the same time all get it."""

@@ -17,7 +17,7 @@ from lowcode_faas_core.sandbox.instance import Bounds
 from lowcode_faas_core.sandbox.pool import Pool
 from lowcode_faas_core.sandbox.runner import PooledRunner
 from lowcode_faas_core.sandbox.shelves import Want
-from lowcode_faas_core.testing.stub_launcher import StubLauncher
+from lowcode_faas_core.testing.stub_launcher import StubLauncher, StubSandbox
 
 SIZE = 50 << 20
 LIMITS = OperatorLimits(LimitSettings()).resolve(Limits())
@@ -85,6 +85,17 @@ def test_of_a_function_with_many_only_the_longest_idle_end(made):
     pool.tend()
     functions = pool.stats()["functions"]
     assert (functions["a"]["warm"], functions["b"]["warm"]) == (2, 1)
+
+
+def test_what_sandboxes_share_counts_for_none_of_them(made, monkeypatch):
+    monkeypatch.setattr(StubSandbox, "own_memory", lambda _: SIZE // 5)
+    pool = made(2 * SIZE)
+    use(pool, *"abcdefgh")
+    pool.tend()
+    assert len(warm(pool)) == 8
+    use(pool, "i", "j", "k")
+    pool.tend()
+    assert len(warm(pool)) == 10
 
 
 def test_what_runs_counts_and_is_never_ended(made):

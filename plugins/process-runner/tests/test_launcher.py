@@ -113,6 +113,24 @@ def test_isolation_names_what_is_absent_and_claims_no_boundary(launchers):
     assert "pid-namespace" not in isolation.features
 
 
+def test_the_code_of_node_is_no_memory_of_one_sandbox(launchers, limits, deadline):
+    """What every Node maps from its program stays where another one runs."""
+    sandbox = launchers("best").start(limits, deadline())
+    try:
+        mapped = 0
+        for line in Path(f"/proc/{sandbox.node_pid}/smaps").read_text().splitlines():
+            name, _, rest = line.partition(":")
+            if name == "Rss":
+                mapped += int(rest.split()[0]) * 1024
+            elif name == "Anonymous":
+                mapped -= int(rest.split()[0]) * 1024
+        assert mapped > 10 << 20
+        assert abs(sandbox.peak_rss() - sandbox.own_memory() - mapped) < 1 << 20
+    finally:
+        sandbox.kill()
+        sandbox.ended(5)
+
+
 def test_a_machine_without_setpriv_is_told_what_it_lacks(monkeypatch):
     monkeypatch.setattr("lowcode_faas_process_runner.layers.TOOL_PATH", "/nonexistent")
     with pytest.raises(RunnerUnavailable, match="util-linux"):
