@@ -31,7 +31,7 @@ from lowcode_faas_core.plugins import (
     PluginRegistry,
     Selection,
 )
-from lowcode_faas_core.setting_values import is_loopback
+from lowcode_faas_core.setting_values import UNIX, is_loopback
 from lowcode_faas_core.settings import PREFIX, infos, read, read_settings, unknown_names
 from lowcode_faas_core.tokens import TokenFile
 
@@ -126,8 +126,19 @@ class Startup:
         )
 
     def warnings(self) -> list[str]:
-        """Return a sentence for each variable of ours that nobody declared."""
-        return unknown_names(self.environ, infos(self.settings_classes))
+        """Return a sentence for each variable of ours that nobody declared, or that does nothing."""
+        found = unknown_names(self.environ, infos(self.settings_classes))
+        server = self.server
+        if (
+            self.role is ProcessRole.DISPATCHER
+            and server.worker_socket is not None
+            and not server.worker_url
+        ):
+            found.append(
+                f"{PREFIX}WORKER_SOCKET is the worker's: this dispatcher runs invocations itself. For "
+                f"the worker to run them, set {PREFIX}WORKER_URL={UNIX}{server.worker_socket}."
+            )
+        return found
 
 
 def _read_or_default(environ: Mapping[str, str], cls: type[S]) -> S:

@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from lowcode_faas_core.startup import ProcessRole, Startup
+
 Serve = Callable[..., Any]
 Poll = Callable[..., Any]
 
@@ -260,3 +262,19 @@ def test_what_can_be_no_socket_is_refused_by_name(
     service = refused(value)
     assert "LOWCODE_FAAS_WORKER_SOCKET" in service.text()
     assert reason in service.text()
+
+
+@pytest.mark.parametrize("role", ProcessRole)
+@pytest.mark.parametrize("url", ["", "unix:/run/worker.sock"])
+def test_a_dispatcher_that_has_the_workers_socket_and_no_url_is_told(
+    role: ProcessRole, url: str
+) -> None:
+    environ = {
+        "LOWCODE_FAAS_WORKER_SOCKET": "/run/worker.sock",
+        **({"LOWCODE_FAAS_WORKER_URL": url} if url else {}),
+    }
+    warnings = Startup.read(environ, role).warnings()
+    if role is ProcessRole.DISPATCHER and not url:
+        assert [w for w in warnings if "LOWCODE_FAAS_WORKER_URL=unix:/run/worker.sock" in w]
+    else:
+        assert warnings == []
