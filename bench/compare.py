@@ -93,7 +93,7 @@ def machine() -> list[str]:
     return [
         f"- {now} UTC; load when it ended: {load}",
         f"- {os.cpu_count()} × {model}, {memory} GiB, Linux {platform.release()}",
-        f"- Python {platform.python_version()}, {packages}; Node {node_version}",
+        f"- Python {platform.python_version()} of {sys.base_prefix}, {packages}; Node {node_version}",
         f"- service and echo: {settings.workers} workers × {settings.threads} threads, keep-alive; "
         "the others are one process each",
         "- both of them: a connection stays with the worker that accepts it first, so that one of the "
