@@ -23,15 +23,17 @@ from functools import partial
 from typing import Any, Final
 
 from gunicorn import util
-from gunicorn.workers.gthread import TConn, ThreadWorker
+from gunicorn.http.body import ChunkedReader
+from gunicorn.workers.gthread import ThreadWorker
 
-from lowcode_faas_core.arrival import PEEK_BYTES, Arrival, BoundedReader, arrival
+from lowcode_faas_core.arrival import PEEK_BYTES, Arrival, Chunks, arrival
+from lowcode_faas_core.client_connection import Connection
 from lowcode_faas_core.client_socket import ClientSocket, bound_reads, cork, half_closed, has_bytes
 from lowcode_faas_core.invoked_functions import function_of, invokes
 from lowcode_faas_core.not_http import ErrorPage, problem_answer
 from lowcode_faas_core.turns import invocation_threads, may_have, plenty
 
-__all__ = ["ARRIVAL_S", "Connection", "IntakeWorker"]
+__all__ = ["ARRIVAL_S", "IntakeWorker"]
 
 #: Time for a request's head, and the part of its body that is waited for, to arrive, in seconds.
 ARRIVAL_S: Final = 10.0
@@ -45,34 +47,6 @@ BODY_S: Final = 75.0
 MOST_PARTING: Final = 4
 #: Longest an invocation waits for one of its threads, in seconds; the application then answers 429.
 HOLD_S: Final = 0.25
-
-
-class Connection(TConn):  # type: ignore[misc]  # gunicorn has no types
-    """A connection whose later bytes a thread reads in a bounded time."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.reader = BoundedReader(self.sock)
-        #: Whether it counts among those whose body is being read.
-        self.reading = False
-        #: Whether its request is an invocation, and of what: its path, or its deployment.
-        self.invokes = False
-        self.function = b""
-        #: That request, where all of it has arrived.
-        self.seen = b""
-        #: What gunicorn's parser has read of it together with the one before.
-        self.ahead = b""
-        #: Bytes at which the kernel wakes the main loop.
-        self.awaited = 1
-        #: Whether the kernel knows no such number, as for Unix sockets, and whether it therefore
-        #: wakes the main loop by what is new alone.
-        self.unix = self.sock.family == socket.AF_UNIX
-        self.by_news = False
-
-    def init(self) -> None:
-        """Make gunicorn's parser, which reads through ours."""
-        super().init()
-        self.parser.unreader.sock = self.reader
 
 
 class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
@@ -287,6 +261,12 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         goes_on = super().handle(conn)
         cork(conn.sock, 0)
         return goes_on
+
+    def handle_request(self, req: Any, conn: Connection) -> Any:
+        """Answer a request; who reads its chunks tells when they are over."""
+        if conn.reading and isinstance(req.body.reader, ChunkedReader):
+            req.body.reader = Chunks(req.body.reader, conn.reader.is_read)
+        return super().handle_request(req, conn)
 
     def finish_invocation(self, conn: Connection, future: Any) -> None:
         """Go on with its connection, and with who waits for its place."""

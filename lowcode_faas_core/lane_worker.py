@@ -18,8 +18,9 @@ from functools import partial
 from typing import Any, Final
 
 from lowcode_faas_core.arrival import arrival
+from lowcode_faas_core.client_connection import Connection
 from lowcode_faas_core.client_socket import DONT_WAIT
-from lowcode_faas_core.intake import Connection, IntakeWorker
+from lowcode_faas_core.intake import IntakeWorker
 from lowcode_faas_core.invoked_functions import function_of, invokes
 from lowcode_faas_core.lanes import LANES, Lanes
 from lowcode_faas_core.repeats import Heads, Recalled, environ_of, is_simple
@@ -226,6 +227,8 @@ class LaneWorker(IntakeWorker):
         function = function_of(seen) if conn.recalled is None else conn.recalled[2]
         if conn.recalled is not None or (self.laned and invokes(function) and is_simple(seen)):
             conn.seen, conn.function, conn.busy = seen, function or b"", True
+            if conn.recalled is None:
+                conn.reader.expect_nothing()
             self.begin_invocation(conn)
         elif self.ending:
             self.cool(conn)

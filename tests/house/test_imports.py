@@ -27,7 +27,8 @@ ORDER = (
     "services doctor",
     "api",
     "dispatcher worker_shortcut worker",
-    "successors repeats client_socket not_http intake lane_worker drain deadlines preflight",
+    "successors repeats client_socket client_connection method_queue not_http intake lane_worker drain "
+    "deadlines preflight",
     "unix_listener server",
     "client",
     "cli",
