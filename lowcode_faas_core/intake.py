@@ -17,6 +17,7 @@ import os
 import select
 import selectors
 import socket
+import threading
 import time
 from collections import deque
 from functools import partial
@@ -67,6 +68,8 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self.invocation_threads = invocation_threads(self.cfg.threads)
         self.plenty = plenty(self.invocation_threads)
         self.invocations = 0
+        #: Of the threads that may wait for clients which do not take their answers.
+        self.seats = threading.Semaphore(max(1, self.cfg.threads // 2))
         #: Connections that a thread closes.
         self.parting = 0
         #: How many of them each function has; a function is known by its path, or its deployment.
@@ -79,7 +82,7 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         except (BlockingIOError, ConnectionAbortedError):
             return
         self.nr_conns += 1
-        client = ClientSocket.of(client)
+        client = ClientSocket.of(client, self.seats)
         own = listener.getsockname()
         if client.family == socket.AF_UNIX:
             # What such a client is called it chooses itself: an address, or what is not even text.

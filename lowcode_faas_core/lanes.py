@@ -31,6 +31,7 @@ T = TypeVar("T")
 #: waits by is below; and of which requests it does the same whenever their heads repeat.
 LANES: Final = "lowcode_faas_lanes"
 _EDGES: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
+_ROOM: Final = select.EPOLLOUT | select.EPOLLET
 #: Lanes that are kept for the next invocation: a new one costs a page or two each time.
 MOST_FREE: Final = 64
 
@@ -102,6 +103,8 @@ class Lanes:
         self._ready: deque[Callable[[], object]] = deque()
         self._on_event: dict[int, Callable[[], object]] = {}
         self._waits: set[Wait] = set()
+        #: Bytes of answers that lanes hold until their clients take them.
+        self.untaken = 0
         #: When the first of them ends at the earliest.
         self._next_end = math.inf
         self._epoll = select.epoll()
@@ -164,6 +167,13 @@ class Lanes:
         found = Wait(self)
         # Closed, it is forgotten by the kernel; its number, used again, is attended to anew.
         self.attend_news(descriptor, found.end)
+        return found
+
+    def departures(self, descriptor: int) -> Wait:
+        """Return what a lane waits by until more can be written to ``descriptor``, as long as it is open."""
+        found = Wait(self)
+        self._on_event[descriptor] = found.end
+        self._epoll.register(descriptor, _ROOM)
         return found
 
     def wait(self, by: Wait, seconds: float) -> bool:
