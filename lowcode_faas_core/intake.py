@@ -13,6 +13,7 @@ invocations wait a moment for a place instead of being turned away.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import selectors
@@ -48,6 +49,9 @@ BODY_S: Final = 75.0
 MOST_PARTING: Final = 4
 #: Longest an invocation waits for one of its threads, in seconds; the application then answers 429.
 HOLD_S: Final = 0.25
+#: Where there are no more descriptors, or no memory for one, nothing is accepted so long, in seconds.
+FULL_S: Final = 1.0
+_EXHAUSTED: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 
 class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
@@ -57,6 +61,8 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        #: Until when no connection is accepted, for want of descriptors or memory.
+        self.full_until = 0.0
         #: Connections whose request has not all arrived, the oldest first.
         self.arriving: deque[Connection] = deque()
         #: Invocations that wait for a thread, the oldest first.
@@ -79,7 +85,11 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         """Accept a connection and look at what it sent."""
         try:
             client, address = listener.accept()
-        except (BlockingIOError, ConnectionAbortedError):
+        except OSError as error:
+            if error.errno in _EXHAUSTED:
+                self.await_room(error)
+            elif not isinstance(error, BlockingIOError | ConnectionAbortedError):
+                raise
             return
         self.nr_conns += 1
         client = ClientSocket.of(client, self.seats)
@@ -92,6 +102,12 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         bound_reads(client, BODY_STALL_S, 0)
         self.watch(conn)
         self.look(conn)
+
+    def await_room(self, error: OSError) -> None:
+        """Accept nothing for a moment, or until a connection ends: the kernel has no room for more."""
+        self.log.warning("no connection can be accepted, %d are open: %s", self.nr_conns, error)
+        self.full_until = time.monotonic() + FULL_S
+        self.worker_connections = self.nr_conns
 
     def on_client_socket_readable(self, conn: Connection, client: socket.socket) -> None:
         """Look at the next request of a connection that was kept alive."""
@@ -331,6 +347,9 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     def murder_pending(self) -> None:
         """Close connections whose request has not arrived in time."""
         super().murder_pending()
+        if self.full_until and self.full_until <= time.monotonic():
+            self.full_until = 0.0
+            self.worker_connections = self.cfg.worker_connections
         late = time.monotonic() + (0 if self.alive else ARRIVAL_S - STOPPING_ARRIVAL_S)
         while self.arriving and self.arriving[0].timeout <= late:
             self.drop(self.arriving[0])
