@@ -32,6 +32,7 @@ from lowcode_faas_core.arrival import PEEK_BYTES, Arrival, Chunks, arrival
 from lowcode_faas_core.client_connection import Connection
 from lowcode_faas_core.client_socket import ClientSocket, bound_reads, cork, half_closed, has_bytes
 from lowcode_faas_core.invoked_functions import function_of, invokes
+from lowcode_faas_core.method_queue import MethodQueue
 from lowcode_faas_core.not_http import ErrorPage, problem_answer
 from lowcode_faas_core.turns import invocation_threads, may_have, plenty
 
@@ -61,6 +62,7 @@ class IntakeWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.method_queue = MethodQueue()
         #: Until when no connection is accepted, for want of descriptors or memory.
         self.full_until = 0.0
         #: Connections whose request has not all arrived, the oldest first.
