@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -171,3 +173,29 @@ def test_a_reload_is_never_red_and_loses_no_request(serve: Serve, poll: Poll) ->
             thread.join()
     assert done > 20
     assert wrong == []
+
+
+@pytest.mark.fault(99)
+def test_who_connects_while_the_last_clients_leave_is_told_that_nothing_ran(
+    serve: Serve, poll: Poll
+) -> None:
+    """The worker waits for a connection of another client, with no run left and its port still open."""
+    worker = serve("worker", WORKERS="1", DRAIN_NOTICE_S="0.5")
+    service = serve(WORKERS="1", WORKER_URL=worker.url)
+    service.deploy("nap", NAP)
+    assert invoke(service.url).status == 200
+    host, port = worker.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as idle:
+        # What has begun is waited for.
+        idle.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: ")
+        worker.process.send_signal(signal.SIGTERM)
+        # Each over a connection of its own, to the very end.
+        answers = []
+        while worker.process.poll() is None and len(answers) < 200:
+            answer = invoke(service.url)
+            answers.append((answer.status, answer.json()["outcome"]))
+            time.sleep(0.05)
+    assert worker.process.wait(30) == 0
+    told = Counter(answers)
+    assert {outcome for status, outcome in told if status != 200} == {"not_executed"}, told
+    assert told[503, "not_executed"] > 1, told
