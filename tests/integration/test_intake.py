@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import resource
 import socket
 import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
+import urllib3
 
 from lowcode_faas_core.arrival import BoundedReader
 
@@ -334,3 +338,124 @@ def test_a_client_that_hangs_up_halfway_leaves_nothing(served):
             with contextlib.suppress(ConnectionResetError):
                 assert client.recv(1000) == b""
     assert served.call("GET", "/healthz")[0] == 200
+
+
+@pytest.mark.fault(21)
+@pytest.mark.parametrize(
+    ("head", "then"),
+    [
+        (b"Transfer-Encoding: chunked\r\nExpect: 100-continue\r\nX: 0\r\n\r\n", b"FFFF\r\n"),
+        (b"Transfer-Encoding: chunked\r\n\r\nFFFF\r\n\r\n0\r\n\r\n", b""),
+        (b"Content-Length: 0000001000000\r\n\r\n", b""),
+    ],
+)
+def test_no_disguise_of_a_slow_body_gets_it_more_threads(served, head, then):
+    """Bytes that look like the end, or a length written oddly, at twice as many clients as threads."""
+    clients = [connect(served) for _ in range(12)]
+    try:
+        for client in clients:
+            client.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n" + head)
+        time.sleep(0.2)
+        for client in clients:
+            client.sendall(then)
+        last = time.monotonic() + 1.5
+        while time.monotonic() < last:
+            for client in clients:
+                with contextlib.suppress(OSError):  # who is answered may be gone
+                    client.sendall(b"x")
+            time.sleep(0.1)
+        began = time.monotonic()
+        assert served.call("GET", "/healthz")[0] == 200
+        assert served.call("GET", "/functions")[0] == 200
+        assert time.monotonic() - began < 1
+    finally:
+        for client in clients:
+            client.close()
+
+
+def stingy(service) -> socket.socket:
+    """Return a connection whose client takes next to nothing."""
+    host, port = service.url.removeprefix("http://").split(":")
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.settimeout(30)
+    client.connect((host, int(port)))
+    return client
+
+
+@pytest.mark.fault(21)
+def test_clients_that_take_no_answers_leave_threads_to_others(served):
+    """Twelve that ask for the largest page again and again and read nothing, at six threads."""
+    request = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    clients = [stingy(served) for _ in range(12)]
+    try:
+        for client in clients:
+            client.sendall(request * 50)
+        # As many as may wait long do by then, and the others were given up.
+        time.sleep(6)
+        began = time.monotonic()
+        assert served.call("GET", "/healthz")[0] == 200
+        assert time.monotonic() - began < 1
+    finally:
+        for client in clients:
+            client.close()
+
+
+@pytest.mark.fault(21)
+def test_results_that_nobody_takes_do_not_stop_the_clock_of_others(served):
+    """More of them than there are threads; then a run has to be ended at its deadline."""
+    served.deploy("large", "export const handler = () => ({ ok: true, data: 'x'.repeat(5e6) });")
+    served.deploy("spin", "export const handler = () => { for (;;); };")
+    clients = [stingy(served) for _ in range(12)]
+    try:
+        for client in clients:
+            client.sendall(invoke_request("large", {}))
+            time.sleep(0.3)
+        began = time.monotonic()
+        status, told = served.call(
+            "POST", "/functions/spin/invoke", {"input": {}, "timeout_ms": 500}
+        )
+        took = time.monotonic() - began
+        assert (status, told["status"]) == (200, "timeout")
+        assert took < 4
+    finally:
+        for client in clients:
+            client.close()
+
+
+def test_a_process_without_descriptors_goes_on_with_what_it_has(serve, poll):
+    """Connections beyond them wait, and are served when others end; nothing that runs is lost."""
+    service = serve(WORKERS="1", THREADS="6")
+    service.deploy("sleep", SLEEP)
+    (serving,) = (each.pid for each in service.gunicorn_workers())
+    running = service.in_background("sleep", {"ms": 3000})
+    time.sleep(0.5)
+    limit = len(os.listdir(f"/proc/{serving}/fd")) + 40
+    resource.prlimit(serving, resource.RLIMIT_NOFILE, (limit, limit))
+    clients = [connect(service) for _ in range(80)]
+    try:
+        time.sleep(1)
+        before = cpu_s(serving)
+        time.sleep(1)
+        assert cpu_s(serving) - before < 0.5
+        assert "no connection can be accepted" in service.text()
+        poll("the run is answered", lambda: running, 10)
+        assert running[0][0] == 200
+    finally:
+        for client in clients:
+            client.close()
+    poll("others are served", lambda: served_now(service), 10)
+    assert [each.pid for each in service.gunicorn_workers()] == [serving]
+
+
+def cpu_s(pid: int) -> float:
+    """Return the CPU time of a process in seconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def served_now(service) -> bool:
+    try:
+        return service.call("GET", "/healthz")[0] == 200
+    except urllib3.exceptions.HTTPError:
+        return False
