@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import resource
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -108,7 +110,26 @@ def test_a_server_that_is_silent_holds_up_nobody(backend, deploy, loop):
     loop.start(lambda: storage.resolve(REF).deployment.version)
     loop.start(lambda: "another")
     assert loop.until(3)[1:] == ["another", StorageUnavailable]
+    # The next one makes a connection, to which nobody says a word either.
+    began = time.monotonic()
+    loop.start(lambda: storage.resolve(REF).deployment.version)
+    assert loop.until(4)[3] == StorageUnavailable
+    assert time.monotonic() - began < 6
     assert loop.longest < 0.7
+
+
+def test_a_connection_may_have_any_number(backend, deploy, loop):
+    """A process with a thousand clients has no descriptor below 1024 left."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
+    storage = backend.open()
+    deploy(storage)
+    with contextlib.ExitStack() as stack:
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        for _ in range(1100):
+            stack.enter_context(open("/dev/null"))
+        loop.start(lambda: storage.resolve(REF).deployment.version)
+        assert loop.until(1) == [1]
 
 
 class Talking:

@@ -12,7 +12,6 @@ from typing import Any, Final
 
 import psycopg2
 import psycopg2.extensions
-import psycopg2.extras
 
 from lowcode_faas_core.errors import StorageUnavailable
 from lowcode_faas_core.lanes import Lanes, Wait, elsewhere, lane
@@ -25,6 +24,8 @@ _READ: Final = psycopg2.extensions.POLL_READ
 _STATEMENT: Final = "lowcode_faas"
 #: SQLSTATEs by which a pooler shows: a prepared statement is not there, or was made by another.
 _BETWEEN: Final = ("26000", "42P05")
+#: Time in which a connection is made, in seconds, as for those of the pool.
+CONNECT_S: Final = 3.0
 #: Longest idle time of a connection, in seconds: what is between may have forgotten it by then.
 IDLE_S: Final = 30.0
 
@@ -176,7 +177,11 @@ class LaneReads:
     def _connect(self, lanes: Lanes) -> _Line:
         def connect() -> Any:
             connection = psycopg2.connect(**self._parameters, async_=1)
-            psycopg2.extras.wait_select(connection)
+            try:
+                _await_connected(connection, time.monotonic() + CONNECT_S)
+            except BaseException:
+                connection.close()
+                raise
             return connection
 
         return _Line(elsewhere(connect), lanes)
@@ -185,3 +190,15 @@ class LaneReads:
         if line is not None:
             with contextlib.suppress(psycopg2.Error):
                 line.connection.close()
+
+
+def _await_connected(connection: Any, until: float) -> None:
+    """Wait until a connection is made; libpq's own timeout is not for those that do not block."""
+    while (state := connection.poll()) != _OK:
+        # By poll, since select knows no descriptor above 1023; made anew, since several hosts are
+        # tried in turn.
+        news = select.poll()
+        news.register(connection.fileno(), select.POLLIN if state == _READ else select.POLLOUT)
+        left = until - time.monotonic()
+        if left <= 0 or not news.poll(left * 1000):
+            raise StorageUnavailable("PostgreSQL: it does not answer")
