@@ -7,6 +7,8 @@ import threading
 from collections import deque
 from typing import Final
 
+import msgspec
+
 from lowcode_faas_core.model import LogEvent
 from lowcode_faas_core.records import Record
 
@@ -15,6 +17,8 @@ __all__ = ["Entry", "RecordQueue"]
 #: Entries and bytes that may wait; the oldest are dropped and counted beyond it.
 MOST_RECORDS: Final = 20_000
 MOST_BYTES: Final = 16 << 20
+#: Of them the lines of one run may take one in so many: some seven thousand short ones.
+ONE_RUN_PART: Final = 4
 #: Entries and bytes of one batch.
 BATCH_RECORDS: Final = 500
 BATCH_BYTES: Final = 1 << 20
@@ -33,8 +37,9 @@ class RecordQueue:
         self._lock = threading.Lock()
         self._entries: deque[Entry] = deque()
         self._bytes = 0
-        #: How many entries will never be in the store.
+        #: How many entries will never be in the store, and how many lines of those that will.
         self.dropped = 0
+        self.dropped_lines = 0
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -44,12 +49,24 @@ class RecordQueue:
         return len(self._entries) >= BATCH_RECORDS
 
     def put(self, record: Record | None, lines: list[LogEvent]) -> None:
-        """Have it wait; what is too much is dropped, the oldest first."""
-        size = (
-            0 if record is None else RECORD_BYTES + _length(record.input) + _length(record.output)
-        )
-        for line in lines:
+        """Have it wait; what is too much is dropped, the oldest first.
+
+        The lines of one run take at most a part of the queue: they cost no other run its record, nor
+        their own run its verdict. What says that the rest is missing stands in their place.
+        """
+        size = 0
+        for number, line in enumerate(lines):
             size += LINE_BYTES + sys.getsizeof(line.message)
+            if size > MOST_BYTES // ONE_RUN_PART:
+                self.dropped_lines += len(lines) - number
+                said = f"{len(lines) - number} more lines of this run are not kept here"
+                gap = msgspec.structs.replace(
+                    line, message=said, level="warn", log_stream="platform", truncated=False
+                )
+                lines = [*lines[:number], gap]
+                break
+        if record is not None:
+            size += RECORD_BYTES + _length(record.input) + _length(record.output)
         with self._lock:
             self._entries.append((record, lines, size))
             self._bytes += size

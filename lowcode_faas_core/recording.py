@@ -121,6 +121,8 @@ class Recorder:
         self.trouble: str | None = None
         self._warned_at = -WARN_EVERY_S
         self._warned_count = 0
+        self._lines_warned_at = -WARN_EVERY_S
+        self._warned_lines = 0
         self._down_until = 0.0
         self._tend_at = time.monotonic() + TEND_FIRST_S
         self._thread = threading.Thread(target=self._work, name="executions", daemon=True)
@@ -369,6 +371,10 @@ class Recorder:
                 _log.warning("%d executions were not recorded: %s", new, reason)
             else:
                 _log.warning("executions cannot be recorded now: %s", reason)
+        lines = self._queue.dropped_lines - self._warned_lines
+        if lines and (at_close or now - self._lines_warned_at >= WARN_EVERY_S):
+            self._lines_warned_at, self._warned_lines = now, self._queue.dropped_lines
+            _log.warning("%d lines were not kept with their executions: a run has too many", lines)
 
 
 def _never_started(error: BaseException) -> bool:

@@ -7,7 +7,7 @@ import pytest
 
 from lowcode_faas_core import record_queue
 from lowcode_faas_core.record_queue import Entry, RecordQueue
-from lowcode_faas_core.testing.samples import sample_event
+from lowcode_faas_core.testing.samples import sample_event, sample_record
 
 
 def filled(count: int) -> RecordQueue:
@@ -74,3 +74,21 @@ def test_all_that_is_lost_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert queue.dropped == 4
     queue.clear()
     assert (len(queue), queue.dropped) == (0, 6)
+
+
+def test_no_run_prints_itself_or_others_out_of_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many lines as a run may log, of a letter each, take more memory than all may."""
+    monkeypatch.setattr(record_queue, "MOST_BYTES", 400_000)
+    queue = RecordQueue()
+    other, own = sample_record(execution_id="other"), sample_record(execution_id="own")
+    queue.put(other, [sample_event(1)])
+    queue.put(own, [sample_event(number) for number in range(1, 2000)])
+    (first, _, _), (second, lines, _) = queue.take()
+    assert (first, second) == (other, own)
+    kept = [line.seq for line in lines]
+    assert kept == list(range(1, len(kept) + 1))
+    assert 100 < len(kept) < 200
+    gap = lines[-1]
+    assert (gap.log_stream, gap.level) == ("platform", "warn")
+    assert gap.message == f"{2000 - len(kept)} more lines of this run are not kept here"
+    assert (queue.dropped, queue.dropped_lines) == (0, 2000 - len(kept))
