@@ -13,6 +13,7 @@ from lowcode_faas_files.storage import FilesStorage
 
 from lowcode_faas_core.errors import (
     CommitUnknown,
+    FunctionNotFound,
     PlatformError,
     StorageFull,
     StorageUnavailable,
@@ -182,6 +183,52 @@ def test_a_commit_that_may_not_last_is_said_to_be_unknown(
             storage.deploy(REF, draft(b"// new"))
     assert caught.value.outcome == "unknown"
     assert storage.source(storage.resolve(REF).deployment) == b"// new"
+
+
+@pytest.mark.fault(109)
+def test_a_delete_that_may_not_last_is_said_to_be_unknown(
+    storage: FilesStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    removed = []
+
+    def unlink(name: str, **kwargs: Any) -> None:
+        original_unlink(name, **kwargs)
+        removed.append(name)
+
+    def fsync(fd: int) -> None:
+        if "greet.mjs" in removed:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        original_fsync(fd)
+
+    original_unlink, original_fsync = os.unlink, os.fsync
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "unlink", unlink)
+        patched.setattr(os, "fsync", fsync)
+        with pytest.raises(CommitUnknown) as caught:
+            storage.delete_function(REF)
+    assert caught.value.outcome == "unknown"
+    with pytest.raises(FunctionNotFound):
+        storage.resolve(REF)
+
+
+@pytest.mark.fault(109)
+def test_a_delete_that_took_effect_is_one_whatever_stays_behind(
+    storage: FilesStorage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def unlink(name: str, **kwargs: Any) -> None:
+        if name == "greet.meta.json":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        original_unlink(name, **kwargs)
+
+    original_unlink = os.unlink
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "unlink", unlink)
+        storage.delete_function(REF)
+    assert "greet is deleted, but not all it had" in caplog.text
+    with pytest.raises(FunctionNotFound):
+        storage.resolve(REF)
+    # And its name can be used again.
+    assert storage.deploy(REF, draft(b"// anew")).created
 
 
 @pytest.mark.fault(109)

@@ -227,12 +227,23 @@ class Writer:
                 _remove_all(place, [source for source in sources if source != counts])
             place.remove(counts)
             self._step("delete.source-removed")
-            place.sync()
+            try:
+                place.sync()
+            except OSError as error:
+                raise CommitUnknown(
+                    f"the end of {name} may not outlive a power loss: {error.strerror}"
+                ) from error
             self._step("delete.removal-synced")
-            if working.legacy:
+        # It is gone: what stays behind is cleared by the next write of that name.
+        try:
+            if place is not None and working.legacy:
                 _remove_all(place, [env_name(name)])
-        if home.functions is not None:
-            self.clear(home.functions, name)
+            if home.functions is not None:
+                self.clear(home.functions, name)
+        except OSError as error:
+            if place is None:
+                raise
+            log.warning("%s is deleted, but not all it had: %s", name, error)
 
     def clear(self, functions: Folder, name: str) -> None:
         """Remove what a function without a source has left."""
