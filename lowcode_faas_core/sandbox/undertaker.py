@@ -56,13 +56,18 @@ class Undertaker:
                 instance = self._queue.get()
                 if instance is None:
                     return
-                instance.sandbox.shutdown()
-                instance.sandbox.kill()
+                self._do(instance.sandbox.shutdown)
+                self._do(instance.sandbox.kill)
                 pending.append((instance, time.monotonic()))
             pending = [entry for entry in pending if not self._is_over(*entry)]
 
     def _is_over(self, instance: Instance, since: float) -> bool:
-        if instance.ended(TURN_S) is None:
+        try:
+            end = instance.ended(TURN_S)
+        except Exception:  # for want of descriptors, say: they come back
+            end = None
+            time.sleep(TURN_S)
+        if end is None:
             waited = time.monotonic() - since
             if waited > REPORT_S and waited % REPORT_S < TURN_S * 2:
                 _log.warning(
@@ -71,5 +76,12 @@ class Undertaker:
                     waited,
                 )
             return False
-        self._on_end()
+        self._do(self._on_end)
         return True
+
+    def _do(self, step: Callable[[], object]) -> None:
+        """Do what must not end this thread: nothing else ends sandboxes, or frees their places."""
+        try:
+            step()
+        except Exception:
+            _log.exception("ending a sandbox failed in part")

@@ -196,8 +196,17 @@ class ProcessSandbox(Sandbox):
                 # What is not reaped by now is so within the microseconds of its last steps.
                 descriptor, event = waiting or (self._processes[0], 0)
                 # A duplicate, so that a thread that confirms the end first cannot close it away.
-                watched = os.dup(descriptor)
+                try:
+                    watched = os.dup(descriptor)
+                except OSError:
+                    watched = -1
             left = deadline - time.monotonic()
+            if watched < 0:
+                # No descriptor is left, which must not be the reason that nothing ends any more.
+                if left <= 0:
+                    return None
+                time.sleep(min(left, _LAST_STEPS_MS / 1000))
+                continue
             try:
                 if left <= 0:
                     return None
