@@ -72,16 +72,19 @@ class Housekeeper:
             try:
                 work = self._work.get(timeout=timeout)
             except queue.Empty:
+                pass
+            else:
+                if work is None:
+                    for last in unfinished:
+                        _try(last)
+                    return
+                if not _try(work):
+                    unfinished.append(work)
+            # However much there is to do: folders are made by user code, faster than removed.
+            if time.monotonic() >= next_look:
                 unfinished = [again for again in unfinished if not _try(again)]
                 self._look()
                 next_look = time.monotonic() + _PERIOD_S
-                continue
-            if work is None:
-                for last in unfinished:
-                    _try(last)
-                return
-            if not _try(work):
-                unfinished.append(work)
 
     def _look(self) -> None:
         with self._lock:
