@@ -51,6 +51,19 @@ test('steal_channel: the token is nowhere to be found', async (t) => {
   assert.deepEqual({ ...body.data, walked: 0 }, { walked: 0, caller: true, inBuffers: false, inStrings: false, cmdline: false });
 });
 
+test('steal_channel: no constructor of user code is asked to cut a buffer', async (t) => {
+  const source = `export function handler() {
+      Buffer.prototype.constructor = { [Symbol.species]: function (buffer, offset, length) {
+        globalThis.stolen = true; return new Uint8Array(buffer, offset, length); } };
+      return { ok: true, data: globalThis.stolen ?? false };
+    }`;
+  const sandbox = await loaded(t, source);
+  for (const input of ['small', 'x'.repeat(70_000), 'y'.repeat(200_000), 'small']) {
+    const { body } = await sandbox.run(input);
+    assert.deepEqual(body, { ok: true, data: false });
+  }
+});
+
 test('steal_channel: a getter on the buffers it writes sees none of them', async (t) => {
   const source = `const prototype = Object.getPrototypeOf(Uint8Array.prototype); const seen = [];
     for (const name of ['byteLength', 'length', 'buffer', 'byteOffset']) {
