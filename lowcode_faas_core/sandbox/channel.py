@@ -86,6 +86,7 @@ class Channel:
         :raises DeadlinePassed: at ``deadline_ns`` (``time.monotonic_ns``).
         :raises NothingSent: it had passed before anything could be written.
         :raises ChannelClosed: when the stream ended first.
+        :raises NothingDelivered: when it had before anything could be written.
         :raises ProtocolError: when the bytes that came are not frames.
         """
         self._unsent = memoryview(request)
@@ -102,6 +103,10 @@ class Channel:
         except DeadlinePassed:
             if len(self._unsent) == len(request):
                 raise NothingSent from None
+            raise
+        except ChannelClosed as error:
+            if len(self._unsent) == len(request):
+                raise NothingDelivered(str(error)) from error
             raise
 
     def drain(self) -> None:

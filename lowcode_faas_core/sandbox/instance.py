@@ -262,7 +262,11 @@ class Instance:
         return verdict
 
     def _judge(self, answer: Frame, phase: Phase) -> Verdict | None:
-        if answer.kind == Kind.LOADED and answer.payload.startswith(b'{"ok":true'):
+        if (
+            phase is Phase.LOAD
+            and answer.kind == Kind.LOADED
+            and answer.payload.startswith(b'{"ok":true')
+        ):
             return None
         return of_answer(answer, phase)
 
@@ -271,13 +275,18 @@ class Instance:
         # last words are taken first: a confirmed end closes the pipes, and the next sandbox of
         # another thread may have their numbers by then.
         self._channel.drain_to_end(time.monotonic_ns() + 100_000_000)
-        end = self.sandbox.ended(self.sandbox.confirmed_within_s)
+        # Only until the deadline: whoever closed the stream and goes on has no more CPU than others.
+        left_s = max(0.0, (invocation.deadline_ns - time.monotonic_ns()) / 1e9)
+        end = self.sandbox.ended(min(self.sandbox.confirmed_within_s, left_s))
         if end is None:
+            late = time.monotonic_ns() >= invocation.deadline_ns
             self.sandbox.kill()
             end = self._confirmed(invocation, phase)
             # Ended by anything but our kill, it was only slow to be confirmed.
             by_us = end.signal in (signal.SIGKILL, None) and end.exit_code in (137, None)
             if self.cause is Cause.OWN and by_us and not (end.out_of_memory or end.vanished):
+                if late:
+                    return of_timeout(_milliseconds(invocation), phase)
                 closed = ProtocolError("the end of its stream, and went on")
                 return of_protocol_error(closed, phase)
         return of_end(end, self.cause, phase, self._capture.stderr_tail)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,12 @@ from lowcode_faas_core.sandbox.instance import Bounds
 from lowcode_faas_core.sandbox.pool import Pool
 from lowcode_faas_core.sandbox.protocol import HEADER_BYTES, Kind, encode
 from lowcode_faas_core.sandbox.shelves import Want
-from lowcode_faas_core.testing.stub_launcher import Conversation, StubLauncher
+from lowcode_faas_core.testing.stub_launcher import (
+    Conversation,
+    Gone,
+    StubLauncher,
+    StubSandbox,
+)
 
 
 def test_the_first_run_is_cold_the_second_warm(bench, deployment, invocation):
@@ -98,6 +104,55 @@ def test_an_end_that_cannot_be_confirmed_is_unknown_and_stays_counted(
     assert caught.value.outcome == "unknown"
     assert b.runner.stats()["ending"] == 1
     until(lambda: b.runner.stats()["ending"] == 0)
+
+
+@pytest.mark.fault(42)
+def test_who_closes_the_stream_and_goes_on_has_no_time_beyond_its_deadline(
+    bench, deployment, invocation, monkeypatch
+):
+    """An engine tells of an end late, which would be waited for although nothing has ended."""
+    over = threading.Event()
+
+    def closes(talk, _context, _value):
+        time.sleep(0.2)
+        talk._end.shutdown(socket.SHUT_RDWR)
+        over.wait(10)
+        raise Gone
+
+    def kill(sandbox):
+        killed.append(time.monotonic())
+        over.set()
+
+    killed = []
+    monkeypatch.setattr(StubSandbox, "confirmed_within_s", 2.0)
+    monkeypatch.setattr(StubSandbox, "kill", kill)
+    b = bench(closes)
+    began = time.monotonic()
+    execution = b.run(invocation(timeout_ms=300))
+    assert (execution.status, execution.error.code) == (Status.TIMEOUT, ErrorCode.TIMEOUT)
+    assert 0.3 <= killed[0] - began < 1
+
+
+def test_a_frame_that_says_it_is_loaded_is_no_answer_to_a_run(bench, deployment, invocation):
+    def forges(talk, _context, _value):
+        talk.send(Kind.LOADED, {"ok": True})
+
+    execution = bench(forges).run(invocation())
+    assert execution.status is Status.CRASHED
+    assert execution.error.code is ErrorCode.PROTOCOL_ERROR
+
+
+def test_a_large_input_that_nobody_received_is_run_elsewhere(bench, deployment, invocation):
+    """The instance died while nobody used it, and its launcher does not say so beforehand."""
+    b = bench()
+    target = deployment()
+    b.run(invocation(target, 1))
+    (first,) = b.launcher.started
+    first.kill()
+    assert first._over.wait(5)
+    execution = b.run(invocation(target, "x" * 300_000))
+    assert execution.status is Status.SUCCEEDED
+    assert len(b.launcher.started) == 2
 
 
 @pytest.mark.parametrize(
