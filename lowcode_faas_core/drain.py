@@ -33,8 +33,6 @@ LOG_FORMAT: Final = "%(asctime)s [%(process)d] [%(levelname)s] %(name)s: %(messa
 #: two looks at them, in seconds.
 SUCCESSION_S: Final = 30.0
 SUCCESSION_LOOK_S: Final = 0.05
-#: Between two looks at who connects while the last clients leave, in seconds.
-ACCEPT_LOOK_S: Final = 0.05
 #: Shortest time between two looks at the pool for the other processes, in seconds.
 PUBLISH_S: Final = 1.0
 #: Seconds in which cancelled runs are answered: an end may take 2 s to be confirmed.
@@ -167,6 +165,9 @@ class FaasWorker(LaneWorker):
         """Accept no more, and end when every connection is done, or time is up."""
         if self.alive:
             self.wsgi.extensions[SERVICES].dismiss()
+            # After a reload they are also those of the processes that go on.
+            if self.refusing:
+                self.stop_listening()
             self.alive = False
             self.cfg.set("graceful_timeout", math.ceil(max(LINGER_S, self.end - time.monotonic())))
 
@@ -176,12 +177,7 @@ class FaasWorker(LaneWorker):
             timeout = max(0.0, min(timeout, self.phases[0][0] - time.monotonic()))
         if self.succeeded_at is not None and self.alive:
             timeout = min(timeout, SUCCESSION_LOOK_S)
-        lingers = self.refusing and not self.alive
-        if lingers:
-            timeout = min(timeout, ACCEPT_LOOK_S)
         super().wait_for_and_dispatch_events(timeout)
-        if lingers:
-            self.accept_waiting()
         while self.phases and self.phases[0][0] <= time.monotonic():
             self.phases.popleft()[1]()
         others = self.successors
@@ -190,17 +186,19 @@ class FaasWorker(LaneWorker):
         if self.refusing and not self.invocations and not self.held:
             self.leave()
 
-    def accept_waiting(self) -> None:
-        """Accept who connected while this process waits for its last clients.
+    def stop_listening(self) -> None:
+        """Accept who has connected by now, and have whoever comes later be refused.
 
-        At its end the kernel resets whoever it has in its queue, and a client then cannot tell that
-        nothing of its request was read.
+        The listeners would otherwise be open, and nobody accept, until the last client has left. At
+        the end the kernel then resets who is in its queue, who cannot tell that nothing was read.
         """
+        self.set_accept_enabled(False)
         for listener in self.sockets:
             before = -1
             while before != self.nr_conns < self.worker_connections:
                 before = self.nr_conns
                 self.accept(listener)
+            listener.close()
 
     def master_listens(self) -> bool:
         """Tell a reload, after which others serve, from the end of the service.
