@@ -28,6 +28,7 @@ from lowcode_faas_process_runner.holdings import Held, Holdings
 from lowcode_faas_process_runner.housekeeping import Housekeeper
 from lowcode_faas_process_runner.layers import Layers, detect
 from lowcode_faas_process_runner.leases import Leases
+from lowcode_faas_process_runner.memory_watch import MemoryWatch
 from lowcode_faas_process_runner.node import Node, NodeFinder
 from lowcode_faas_process_runner.sandbox import ProcessSandbox
 from lowcode_faas_process_runner.settings import ProcessSettings
@@ -84,6 +85,7 @@ class ProcessLauncher(Launcher):
         self._leases = leases or Leases()
         self._spawner = Spawner()
         self._housekeeper = Housekeeper()
+        self._memory_watch = MemoryWatch()
         self._holdings = Holdings(settings.uid_base, self._leases, self._housekeeper)
         self._spare = Spare()
         self._lock = threading.Lock()
@@ -168,7 +170,7 @@ class ProcessLauncher(Launcher):
         self._find_means()
 
     def close(self) -> None:
-        """End what was prepared and both threads, and remove what is left on disk."""
+        """End what was prepared and all threads, and remove what is left on disk."""
         # Whoever comes second waits: what is not removed yet would keep the lease from being so.
         with self._closing:
             spare = self._spare.close()
@@ -176,6 +178,7 @@ class ProcessLauncher(Launcher):
                 self._dismiss(spare.sandbox)
             self._spawner.close()
             self._housekeeper.close()
+            self._memory_watch.close()
             self._leases.release(all_cleared=self._holdings.all_cleared())
             with self._lock:
                 descriptors = list(self._node_fds.values())
@@ -240,7 +243,7 @@ class ProcessLauncher(Launcher):
             self._abandon(sandbox)
             raise
         if "memory" not in means.cgroups.parents:
-            self._housekeeper.watch(sandbox, begun.limits.memory_mb << 20)
+            self._memory_watch.add(sandbox, begun.limits.memory_mb << 20)
         return sandbox
 
     def _spawn(
@@ -268,28 +271,30 @@ class ProcessLauncher(Launcher):
             on_leave=on_leave,
         )
         environ = {**self._environ, **allocation(limits), "HOME": folder, "TMPDIR": folder}
-        with contextlib.ExitStack() as on_failure:
-            channel, theirs = socket.socketpair()
-            on_failure.callback(channel.close)
+        with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
+            channel, end = socket.socketpair()
+            ours.callback(channel.close)
+            theirs.callback(end.close)
             # Before Node can speak: the kernel notes the sender as a message is sent.
             channel.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-            stdout, stderr = _pipe(), _pipe()
-            on_failure.callback(os.close, stdout[0])
-            on_failure.callback(os.close, stderr[0])
-            order = Order(
-                argv, environ, held.folder or "/", theirs.detach(), stdout[1], stderr[1], (node_fd,)
-            )
+            (stdout, written), (stderr, told) = _pipe(ours, theirs), _pipe(ours, theirs)
+            folder = held.folder or "/"
+            order = Order(argv, environ, folder, end.fileno(), written, told, (node_fd,))
+            # The order closes them from here on.
+            end.detach()
+            theirs.pop_all()
             pid = self._spawned(order, deadline_ns)
+            ours.callback(discard, pid)
             sandbox = ProcessSandbox(
                 name=f"process {pid}",
                 token=secrets.token_bytes(TOKEN_BYTES),
                 pid=pid,
                 channel=channel,
-                stdout=stdout[0],
-                stderr=stderr[0],
+                stdout=stdout,
+                stderr=stderr,
                 release=lambda: self._released(sandbox, held),
             )
-            on_failure.pop_all()
+            ours.pop_all()
         return Begun(sandbox, channel, held.group, limits, node, LEAVE if on_leave else b"")
 
     def _spawned(self, order: Order, deadline_ns: int) -> int:
@@ -320,15 +325,17 @@ class ProcessLauncher(Launcher):
         return said
 
     def _released(self, sandbox: ProcessSandbox, held: Held) -> bool:
-        self._housekeeper.unwatch(sandbox)
+        self._memory_watch.remove(sandbox)
         out_of_memory = held.group.ran_out_of_memory()
         self._holdings.give_back(held)
         return out_of_memory
 
 
-def _pipe() -> tuple[int, int]:
+def _pipe(ours: contextlib.ExitStack, theirs: contextlib.ExitStack) -> tuple[int, int]:
     """Return a pipe whose reading end, which is the host's, does not block."""
     reading, writing = os.pipe()
+    ours.callback(os.close, reading)
+    theirs.callback(os.close, writing)
     os.set_blocking(reading, False)
     return reading, writing
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
+import pydoc
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import msgspec
 import pytest
-from lowcode_faas_process_runner import housekeeping, lowcode_faas_launcher, lowcode_faas_settings
+from lowcode_faas_process_runner import lowcode_faas_launcher, lowcode_faas_settings, memory_watch
 from lowcode_faas_process_runner.cgroups import Cgroups, Group
 from lowcode_faas_process_runner.command import command, heap_mb
-from lowcode_faas_process_runner.housekeeping import Housekeeper
 from lowcode_faas_process_runner.layers import Layers, Tools, detect
 from lowcode_faas_process_runner.node import Node
 
@@ -148,22 +147,87 @@ def test_an_end_is_confirmed_without_a_descriptor(launchers, limits, deadline, m
     assert sandbox.ended(5).signal == 9
 
 
-def test_memory_is_looked_at_however_many_folders_are_to_be_removed(monkeypatch):
-    class Heavy:
-        node_pid = 1
+@pytest.mark.parametrize(
+    ("kind", "module", "call", "succeed"),
+    [
+        ("best", "launcher", "os.pipe", 1),
+        ("best", "sandbox", "os.pidfd_open", 0),
+        ("best", "sandbox", "os.pidfd_open", 1),
+        ("no_namespace", "sandbox", "os.pidfd_open", 0),
+    ],
+)
+def test_a_start_for_which_no_descriptor_is_left_leaves_nothing(
+    launchers, limits, deadline, monkeypatch, kind, module, call, succeed
+):
+    launcher = launchers(kind)
+    sandbox = launcher.start(limits, deadline())
+    sandbox.kill()
+    assert sandbox.ended(20)
+    name = f"lowcode_faas_process_runner.{module}.{call}"
+    usual, calls = pydoc.locate(call), iter(range(9))
 
-        def kill_for_memory(self):
-            killed.append(time.monotonic())
+    def fails(*args):
+        if next(calls) == succeed:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return usual(*args)
 
-    keeper = Housekeeper()
-    killed = []
-    monkeypatch.setattr(housekeeping, "_own_memory", lambda _pid: 1 << 30)
-    began = time.monotonic()
-    for _ in range(60):
-        keeper.do(lambda: time.sleep(0.05) or True)
-    keeper.watch(Heavy(), 1 << 20)
-    keeper.close()
-    assert killed[0] - began < 1
+    before = _own()
+    with monkeypatch.context() as patched:
+        patched.setattr(name, fails)
+        with pytest.raises(RunnerUnavailable, match="Too many open files"):
+            launcher.start(limits, deadline())
+    assert _own() == before
+    sandbox = launcher.start(limits, deadline())
+    sandbox.kill()
+    assert sandbox.ended(20)
+
+
+def _own():
+    """What this process has: descriptors and children, zombies included."""
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    for thread in os.listdir("/proc/self/task"):
+        children += Path(f"/proc/self/task/{thread}/children").read_text().split()
+    return len(os.listdir("/proc/self/fd")), sorted(set(children))
+
+
+def test_memory_is_looked_at_while_a_folder_is_removed(
+    launchers, limits, deadline, monkeypatch, tmp_path
+):
+    """User code can fill a folder with more files than are removed in a second."""
+    launcher = launchers("no_tmp", cgroups=False)
+    removing, seen = threading.Event(), threading.Event()
+
+    def slowly(*_args, **_kwargs):
+        removing.set()
+        assert seen.wait(20)
+
+    first, second = (launcher.start(limits, deadline()) for _ in range(2))
+    monkeypatch.setattr("lowcode_faas_process_runner.leases.shutil.rmtree", slowly)
+    first.kill()
+    assert first.ended(20)
+    assert removing.wait(20)
+    monkeypatch.setattr(memory_watch, "_own_memory", lambda _pid: 1 << 40)
+    try:
+        assert second.ended(20).out_of_memory
+    finally:
+        seen.set()
+
+
+def test_one_sandbox_whose_memory_cannot_be_read_ends_no_watch(
+    launchers, limits, deadline, monkeypatch
+):
+    launcher = launchers("best", cgroups=False)
+    first, second = (launcher.start(limits, deadline()) for _ in range(2))
+
+    def one_of_them(pid):
+        if pid == first.node_pid:
+            raise RuntimeError
+        return 1 << 40
+
+    monkeypatch.setattr(memory_watch, "_own_memory", one_of_them)
+    assert second.ended(20).out_of_memory
+    first.kill()
+    assert first.ended(20)
 
 
 def test_a_machine_without_setpriv_is_told_what_it_lacks(monkeypatch):
