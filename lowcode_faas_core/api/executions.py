@@ -140,8 +140,12 @@ def replay(execution_id: str) -> Response:
             replay_of=execution_id,
         )
     )
+    shown = _document(original)
+    if not current.caller.holds(Verb.READ):
+        # What came in and out of it is for those who may read it, not for all who may run it.
+        shown |= {"input": None, "output": None}
     return json_answer(
-        {"original": _document(original), "replay": result},
+        {"original": shown, "replay": result},
         headers={STATUS_HEADER: result.status.value},
     )
 

@@ -290,6 +290,29 @@ def test_an_execution_is_its_collections(guarded: Guarded, operation: str, query
             assert allowed(answer) is right, (path, collection, held, own, answer)
 
 
+@pytest.mark.fault(27)
+def test_a_replay_shows_what_was_kept_to_readers_alone(guarded: Guarded) -> None:
+    guarded.fill()
+    deployment = guarded.api.storage.deployment(FunctionRef("", "greet"))
+    record = sample_record(
+        collection_path="",
+        deployment_version=1,
+        deployment_id=deployment.deployment_id,
+        input='{"card":"4111"}',
+        output='{"ok":true}',
+    )
+    guarded.api.services.executions.record([record], [])
+    target = f"/executions/{record.execution_id}/replay"
+    for verbs, kept in [
+        ([INVOKE], (None, None)),
+        ([INVOKE, READ], ({"card": "4111"}, {"ok": True})),
+        ([ADMIN], ({"card": "4111"}, {"ok": True})),
+    ]:
+        shown = guarded.api.post(target, headers=guarded.token(*verbs)).json["original"]
+        assert (shown["input"], shown["output"]) == kept
+        assert shown["execution_id"] == record.execution_id
+
+
 @pytest.mark.parametrize(
     ("subtree", "seen"),
     [
