@@ -79,6 +79,10 @@ class Invoker(ABC):
         """Return how many invocations wait for a sandbox in this process; never blocks."""
         return 0
 
+    def degraded(self) -> list[str]:
+        """Return what makes invocations slow and stops none; nothing where they run elsewhere."""
+        return []
+
     @abstractmethod
     def check(self) -> None:
         """Return when invocations can be taken now, else raise what stops them."""
@@ -278,6 +282,10 @@ class LocalInvoker(Invoker):
     def waiting(self) -> int:
         """Ask the runner."""
         return self._runner.waiting()
+
+    def degraded(self) -> list[str]:
+        """Ask the runner."""
+        return self._runner.degraded()
 
     def check(self) -> None:
         """Ask the runner."""

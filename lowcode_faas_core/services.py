@@ -211,6 +211,7 @@ class Services:
         degraded = [] if self.logs is None else self.logs.degraded()
         degraded += [] if self.recorder is None else self.recorder.degraded()
         degraded += self.storage.degraded() + self.authentication.degraded()
+        degraded += self.invoker.degraded()
         return Readiness(ok=not reasons, reasons=reasons, degraded=degraded, sandboxes=sandboxes)
 
     def notes(self) -> list[str]:

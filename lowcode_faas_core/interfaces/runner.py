@@ -81,6 +81,10 @@ class Runner(Versioned, ABC):
     def stats(self) -> Mapping[str, Any]:
         """**Required.** Return counts of what exists, for operators: plain JSON values."""
 
+    def degraded(self) -> list[str]:
+        """**Optional (default: nothing).** Say what makes runs slow and stops none; for ``/readyz``."""
+        return []
+
     @abstractmethod
     def check(self) -> None:
         """**Required.** Return when runs can be started now, else raise ``RunnerUnavailable``."""

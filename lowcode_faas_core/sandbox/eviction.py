@@ -13,6 +13,7 @@ from typing import Final
 from lowcode_faas_core.sandbox.growth import is_surplus
 from lowcode_faas_core.sandbox.instance import Instance
 from lowcode_faas_core.sandbox.memory import MemoryBudget
+from lowcode_faas_core.sandbox.pressure import Pressure
 from lowcode_faas_core.sandbox.shelves import Group, PoolCaps, Shelf, Want
 
 __all__ = ["Eviction"]
@@ -41,6 +42,12 @@ class Eviction:
         self._end = end
         self._clock = clock
         self.memory = MemoryBudget(caps.memory_bytes)
+        self._crowded = Pressure(
+            clock,
+            "raise LOWCODE_FAAS_MAX_INSTANCES (each gunicorn worker has its part of it, here "
+            f"{caps.instances}), or lower LOWCODE_FAAS_WORKERS",
+        )
+        self._short_of_memory = Pressure(clock, "raise LOWCODE_FAAS_MEMORY_BUDGET_MB")
 
     def make_room(self, taker: Group) -> None:
         """End what nobody uses, to make room: stock first, then the longest idle of who holds most.
@@ -64,7 +71,7 @@ class Eviction:
         ]
         idle.sort(key=lambda e: (not e[0].request_env, -e[0].group.count, e[1]))
         for shelf, _ in idle:
-            if self.end_longest_idle(shelf):
+            if self.end_longest_idle(shelf, self._crowded):
                 return
 
     def make_room_within(self, group: Group, want: Want) -> None:
@@ -84,13 +91,21 @@ class Eviction:
         for shelf in shelves[:-1]:
             self.end_longest_idle(shelf)
 
-    def end_longest_idle(self, shelf: Shelf) -> bool:
+    def end_longest_idle(self, shelf: Shelf, pressure: Pressure | None = None) -> bool:
         """End the longest idle instance of a shelf; tell whether there was one."""
         try:
-            self._end(shelf.idle.popleft())
+            instance = shelf.idle.popleft()
         except IndexError:  # leased by the hot path, which takes no lock
             return False
+        # An env with a part of its request would hardly have come again.
+        if pressure is not None and not shelf.request_env:
+            pressure.note(instance)
+        self._end(instance)
         return True
+
+    def degraded(self) -> list[str]:
+        """Return a sentence for each thing of which there is too little; needs no lock."""
+        return self._crowded.degraded() + self._short_of_memory.degraded()
 
     def end_unused(self) -> None:
         """End idle instances and the stock; leased ones are left to whoever holds them."""
@@ -99,6 +114,11 @@ class Eviction:
         for shelf in list(self._shelves.values()):
             while self.end_longest_idle(shelf):
                 pass
+
+    def warn(self) -> None:
+        """Log what :meth:`degraded` says, once in a while; needs no lock and may block."""
+        self._crowded.warn()
+        self._short_of_memory.warn()
 
     def sweep(self, alive: Collection[Instance]) -> None:
         """End what is unfit, idle for too long, or too much for the memory that ``alive`` may take."""
@@ -111,7 +131,8 @@ class Eviction:
             if is_surplus(shelf, now_ns):
                 self.end_longest_idle(shelf)
         for instance in self.memory.surplus(alive, self._idle(), list(self._stock)):
-            self._take_and_end(instance)
+            if self._take_and_end(instance):
+                self._short_of_memory.note(instance)
 
     def _end_unfit(self) -> None:
         """End what died, or went on working, while nobody used it: it holds a place for nothing."""
@@ -122,13 +143,14 @@ class Eviction:
     def _idle(self) -> list[Instance]:
         return [each for shelf in self._shelves.values() for each in list(shelf.idle)]
 
-    def _take_and_end(self, instance: Instance) -> None:
+    def _take_and_end(self, instance: Instance) -> bool:
         unused = self._stock if instance.shelf is None else instance.shelf.idle
         try:
             unused.remove(instance)
         except (ValueError, IndexError):  # the hot path took one meanwhile: next time
-            return
+            return False
         self._end(instance)
+        return True
 
 
 def _is_unfit(unused: Instance) -> bool:

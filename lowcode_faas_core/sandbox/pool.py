@@ -130,6 +130,10 @@ class Pool:
         with self._lock:
             return self._books.stats()
 
+    def degraded(self) -> list[str]:
+        """Return a sentence while functions take each other's instances away."""
+        return self._books.eviction.degraded()
+
     def open(self) -> None:
         """Begin to keep stock and to look after idle instances."""
         self._keeper.start()
@@ -143,6 +147,7 @@ class Pool:
             if self._closed:
                 return
             self._books.sweep()
+        self._books.eviction.warn()
         while self._refill():
             pass
         self._launcher.prepare(self._default_limits)

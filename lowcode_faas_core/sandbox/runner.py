@@ -103,6 +103,10 @@ class PooledRunner(Runner):
         """Return the pool's counts."""
         return self._pool.stats()
 
+    def degraded(self) -> list[str]:
+        """Ask the pool."""
+        return self._pool.degraded()
+
     def check(self) -> None:
         """Ask the launcher."""
         self._launcher.check()
