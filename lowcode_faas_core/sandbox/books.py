@@ -34,14 +34,15 @@ class Books:
         default_limits: SandboxLimits,
         clock: Callable[[], int],
         bury: Callable[[Instance], None],
-        grow: Callable[[Want], None],
+        grow: Callable[[Want], bool],
     ) -> None:
         self._caps = caps
         self._default_limits = default_limits
         self._clock = clock
         #: Kills an instance elsewhere; :meth:`buried` is called once its end is certain.
         self._bury = bury
-        #: Starts one more elsewhere; :meth:`started` or :meth:`start_failed` is called after that.
+        #: Starts one more elsewhere; :meth:`started` or :meth:`start_failed` is called after that,
+        #: unless it answers that it cannot.
         self._grow = grow
         self.shelves: dict[tuple[object, ...], Shelf] = {}
         self.groups: dict[FunctionRef, Group] = {}
@@ -143,7 +144,9 @@ class Books:
             if not want.fresh:
                 self._shelf(want, group).members += 1
             if shelf is not None and not want.fresh:
-                self._grow(want)
+                if not self._grow(want):
+                    self.growth.note_failure(self._clock())
+                    self._undo_start(want)
                 return None
             return Lease(None, StartKind.COLD)
         if self.ending < self._wanting_capacity():
@@ -265,11 +268,14 @@ class Books:
 
     def start_failed(self, want: Want) -> None:
         """Note that such a start has failed; others may have its place."""
+        self._undo_start(want)
+        self.serve()
+
+    def _undo_start(self, want: Want) -> None:
         self.starting -= 1
         group = self.groups[want.ref]
         group.starting -= 1
         self._leave(group, None if want.fresh else self.shelves[want.key])
-        self.serve()
 
     def may_refill(self) -> bool:
         """Tell whether one more sandbox may be started for the stock: only where nobody waits."""

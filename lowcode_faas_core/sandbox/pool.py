@@ -135,7 +135,12 @@ class Pool:
         return self._books.eviction.degraded()
 
     def open(self) -> None:
-        """Begin to keep stock and to look after idle instances."""
+        """Begin to keep stock and to look after idle instances.
+
+        :raises RuntimeError: no thread can be had. Later, when user code may have taken the last
+            one, nothing here depends on another.
+        """
+        self._undertaker.open()
         self._keeper.start()
 
     def tend(self) -> None:
@@ -267,12 +272,17 @@ class Pool:
         self._keeper.wake(REFILL_AFTER_S)
         return lease._replace(instance=instance, queue_ns=queue_ns, start_ns=start_ns)
 
-    def _grow(self, want: Want) -> None:
-        """Start one more beside those who wait; called with the lock held."""
+    def _grow(self, want: Want) -> bool:
+        """Start one more beside those who wait; called with the lock held. False: no thread for it."""
         start = threading.Thread(
             target=self._start_beside, args=(want,), name="pool-start", daemon=True
         )
-        start.start()
+        try:
+            start.start()
+        except RuntimeError as error:
+            _log.debug("a function could not get one more sandbox: %s", error)
+            return False
+        return True
 
     def _start_beside(self, want: Want) -> None:
         deadline_ns = time.monotonic_ns() + STOCK_START_NS

@@ -33,13 +33,25 @@ class Undertaker:
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 
-    def take(self, instance: Instance) -> None:
-        """End this one; returns at once."""
+    def open(self) -> None:
+        """Begin; may be called again.
+
+        :raises RuntimeError: no thread can be had.
+        """
         with self._lock:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="undertaker", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._work, name="undertaker", daemon=True)
+                thread.start()
+                self._thread = thread
+
+    def take(self, instance: Instance) -> None:
+        """End this one; returns at once."""
         self._queue.put(instance)
+        if self._thread is None:
+            try:
+                self.open()
+            except RuntimeError:
+                _log.warning("no thread can be had to end sandboxes; the next one tries again")
 
     def close(self) -> None:
         """End the thread; what is unconfirmed then is left to the launcher's reaper."""

@@ -240,10 +240,14 @@ class Pool:
     def _watch(self) -> None:
         with self._lock:
             if self._watcher is None:
-                self._watcher = threading.Thread(
+                watcher = threading.Thread(
                     target=self._end_the_silent, name="faas-postgres-watch", daemon=True
                 )
-                self._watcher.start()
+                try:
+                    watcher.start()
+                except RuntimeError as error:
+                    raise StorageUnavailable("no thread can be had to watch PostgreSQL") from error
+                self._watcher = watcher
 
     def _end_the_silent(self) -> None:
         while not self._closed.wait(_LOOK_S):

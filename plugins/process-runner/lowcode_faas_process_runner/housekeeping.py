@@ -26,20 +26,27 @@ class Housekeeper:
 
     def do(self, work: Callable[[], bool]) -> None:
         """Have ``work`` done soon, and again every 0.1 s for as long as it answers False."""
+        self._work.put(work)
         with self._lock:
             if self._thread is None:
-                self._thread = threading.Thread(
+                thread = threading.Thread(
                     target=self._run, name="faas-process-housekeeper", daemon=True
                 )
-                self._thread.start()
-        self._work.put(work)
+                try:
+                    thread.start()
+                except RuntimeError:  # none can be had: whoever comes next tries again
+                    _log.warning("no thread can be had to tidy up after sandboxes")
+                else:
+                    self._thread = thread
 
     def close(self) -> None:
         """Do what was asked for and end the thread; what fails a last time is left to a reaper."""
         with self._lock:
             thread, self._thread = self._thread, None
-        if thread is not None:
-            self._work.put(None)
+        self._work.put(None)
+        if thread is None:
+            self._run()
+        else:
             thread.join()
 
     def _run(self) -> None:

@@ -236,14 +236,14 @@ class ProcessLauncher(Launcher):
             node_pid = await_ready(begun.channel, sandbox.token, hello, deadline_ns)
             sandbox.identify(node_pid, behind_init=means.layers.pid_namespace)
             _await_group(begun, node_pid, deadline_ns)
+            if "memory" not in means.cgroups.parents:
+                self._memory_watch.add(sandbox, begun.limits.memory_mb << 20)
         except (NotReady, OSError) as error:
             said = self._abandon(sandbox)
             raise NotReady(f"{error} ({said})" if said else str(error)) from error
         except BaseException:
             self._abandon(sandbox)
             raise
-        if "memory" not in means.cgroups.parents:
-            self._memory_watch.add(sandbox, begun.limits.memory_mb << 20)
         return sandbox
 
     def _spawn(

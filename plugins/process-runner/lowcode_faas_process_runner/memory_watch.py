@@ -32,14 +32,16 @@ class MemoryWatch:
         self._closed = threading.Event()
 
     def add(self, sandbox: ProcessSandbox, limit_bytes: int) -> None:
-        """Kill the sandbox when its own memory passes the limit."""
+        """Kill the sandbox when its own memory passes the limit.
+
+        :raises RuntimeError: no thread can be had; it is not watched.
+        """
         with self._changed:
-            self._limits[sandbox] = limit_bytes
             if self._thread is None and not self._closed.is_set():
-                self._thread = threading.Thread(
-                    target=self._run, name="faas-process-memory", daemon=True
-                )
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="faas-process-memory", daemon=True)
+                thread.start()
+                self._thread = thread
+            self._limits[sandbox] = limit_bytes
             self._changed.notify()
 
     def remove(self, sandbox: ProcessSandbox) -> None:

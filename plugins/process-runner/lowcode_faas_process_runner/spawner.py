@@ -7,6 +7,7 @@ request's thread would die when the server retires that thread.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import queue
 import signal
@@ -53,7 +54,8 @@ class Spawner:
     def spawn(self, order: Order) -> Future[int]:
         """Have it started; the answer is its pid, which the caller must reap.
 
-        The thread starts on first use. Once closed, the answer is an ``OSError``.
+        The thread starts on first use. Once closed, or where none can be had, the answer is an
+        ``OSError``.
         """
         future: Future[int] = Future()
         with self._lock:
@@ -62,10 +64,16 @@ class Spawner:
                 future.set_exception(OSError("the launcher is closed"))
                 return future
             if self._thread is None:
-                self._thread = threading.Thread(
+                thread = threading.Thread(
                     target=self._run, name="faas-process-spawner", daemon=True
                 )
-                self._thread.start()
+                try:
+                    thread.start()
+                except RuntimeError as error:
+                    order.close()
+                    future.set_exception(OSError(errno.EAGAIN, str(error)))
+                    return future
+                self._thread = thread
             self._orders.put((order, future))
         return future
 

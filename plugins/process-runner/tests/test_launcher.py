@@ -182,6 +182,42 @@ def test_a_start_for_which_no_descriptor_is_left_leaves_nothing(
     assert sandbox.ended(20)
 
 
+@pytest.mark.parametrize("name", ["spawner", "memory", "housekeeper"])
+def test_a_thread_that_cannot_be_had_is_tried_for_again(
+    launchers, limits, deadline, monkeypatch, name
+):
+    launcher = launchers("no_tmp", cgroups=False)
+    usual = threading.Thread.start
+    tried = []
+
+    def fails(thread):
+        if thread.name == f"faas-process-{name}":
+            tried.append(thread)
+            raise RuntimeError("can't start new thread")
+        usual(thread)
+
+    before = _own()
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", fails)
+        if name == "housekeeper":
+            sandbox = launcher.start(limits, deadline())
+            sandbox.kill()
+            assert sandbox.ended(20)
+        else:
+            with pytest.raises((RunnerUnavailable, RuntimeError), match="new thread"):
+                launcher.start(limits, deadline())
+    assert tried
+    # The lease, and an open Node, stay for the next one
+    descriptors, children = _own()
+    assert (descriptors - before[0], children) == (2, before[1])
+    sandbox = launcher.start(limits, deadline())
+    sandbox.kill()
+    assert sandbox.ended(20)
+    folder = launcher._leases._folder
+    launcher.close()
+    assert list(folder.iterdir()) == []
+
+
 def _own():
     """What this process has: descriptors and children, zombies included."""
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
