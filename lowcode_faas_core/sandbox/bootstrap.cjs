@@ -211,10 +211,16 @@ class Lines {
   #owner;
   #time;
   #over = false; // what comes belongs to a line that was cut
+  #state; // the Writable's own, once user code has asked for that
 
   constructor(stream, level) {
     this.#stream = stream;
     this.#level = level;
+  }
+
+  cutWhatComesTo(writable) {
+    this.#state = writable._writableState;
+    return writable;
   }
 
   write(chunk) {
@@ -271,6 +277,18 @@ class Lines {
     }
     this.flush();
     this.#over = false;
+    if (this.#state !== undefined && this.#state.length > 0 && this.#state.corked === 0) this.#lose();
+  }
+
+  /**
+   * Say that the Writable takes nothing any more: a write for which no stack was left has never come to
+   * its end, and whatever comes is put behind it.
+   */
+  #lose() {
+    this.#state = undefined;
+    tainted = true;
+    const message = 'what was written here after the stack had run out is lost';
+    log(this.#owner, epoch + hrtime(), 'warn', this.#stream, message);
   }
 }
 
@@ -299,15 +317,18 @@ function outputStream(fd, lines) {
     decodeStrings: false,
     write(chunk, encoding, done) {
       const isText = typeof chunk === 'string' && (encoding === 'utf8' || encoding === 'utf-8');
-      lines.write(isText || typeof chunk !== 'string' ? chunk : Buffer.from(chunk, encoding));
-      done();
+      try {
+        lines.write(isText || typeof chunk !== 'string' ? chunk : Buffer.from(chunk, encoding));
+      } finally {
+        done(); // else whatever comes later would wait for this
+      }
     },
   });
   // As Node's own: neither can be closed, since later runs print too.
   stream.destroy = stream.destroySoon = () => stream;
   stream.fd = fd;
   stream._type = 'pipe';
-  return stream;
+  return lines.cutWhatComesTo(stream);
 }
 
 /** A stand-in for process.stdin: descriptor 0 may be the channel. */

@@ -248,6 +248,77 @@ def test_what_a_run_may_do(converse: Callable[[], Conversation], body: str, data
         assert json.loads(answer.payload) == {"ok": True, "data": data}
 
 
+def test_a_write_that_failed_holds_up_none_that_come_later(
+    converse: Callable[[], Conversation],
+) -> None:
+    sandbox = converse()
+    sandbox.load("""let runs = 0;
+      const { from } = Buffer;
+      export const handler = () => {
+        if (runs++ === 0) {
+          Buffer.from = () => { throw new Error('no') };
+          try { process.stdout.write('never', 'latin1') } catch {}
+          Buffer.from = from;
+        }
+        process.stdout.write(`run ${runs}\\n`);
+        return { ok: true, waiting: process.stdout.writableLength };
+      };""")
+    for number in range(1, 4):
+        assert json.loads(sandbox.run().payload) == {"ok": True, "waiting": 0}
+        assert sandbox.logs.pop()["m"] == f"run {number}"
+
+
+def test_what_is_printed_where_the_stack_ends_is_there_or_said_to_be_lost(
+    converse: Callable[[], Conversation],
+) -> None:
+    sandbox = converse()
+    sandbox.load("""let runs = 0;
+      const deep = (n) => { try { deep(n + 1) } catch (e) { process.stdout.write(`${n}\\n`); throw e } };
+      export const handler = () => {
+        if (runs++ < 5) try { deep(0) } catch {}
+        process.stdout.write(`run ${runs}\\n`);
+        return { ok: true };
+      };""")
+    for number in range(1, 9):
+        kind = sandbox.run().kind
+        said = {each["m"] for each in sandbox.logs}
+        if kind == Kind.RESULT_RETIRE:
+            assert "what was written here after the stack had run out is lost" in said
+            break
+        assert kind == Kind.RESULT
+        assert f"run {number}" in said
+
+
+def test_a_stream_that_takes_nothing_any_more_is_told_of_and_used_no_more(
+    converse: Callable[[], Conversation],
+) -> None:
+    sandbox = converse()
+    sandbox.load("""let runs = 0;
+      export const handler = () => {
+        // As an error in the middle of a write leaves it
+        if (runs++ === 1) process.stdout._writableState.writing = true;
+        process.stdout.write(`run ${runs}\\n`);
+        return { ok: true };
+      };""")
+    assert sandbox.run().kind == Kind.RESULT
+    assert sandbox.run().kind == Kind.RESULT_RETIRE
+    said = [(each["s"], each["l"], each["m"]) for each in sandbox.logs]
+    lost = "what was written here after the stack had run out is lost"
+    assert said == [("stdout", "info", "run 1"), ("stdout", "warn", lost)]
+
+
+def test_a_corked_stream_is_none_that_takes_nothing(converse: Callable[[], Conversation]) -> None:
+    sandbox = converse()
+    sandbox.load("""export const handler = () => {
+        process.stdout.cork();
+        process.stdout.write('later\\n');
+        setImmediate(() => process.stdout.uncork());
+        return { ok: true };
+      };""")
+    assert sandbox.run().kind == Kind.RESULT
+    assert sandbox.run().kind == Kind.RESULT
+
+
 def test_a_warm_up_is_not_answered_and_leaves_nothing_behind(
     converse: Callable[[], Conversation], tmp_path: Path
 ) -> None:
