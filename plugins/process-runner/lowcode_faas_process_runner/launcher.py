@@ -91,7 +91,8 @@ class ProcessLauncher(Launcher):
         self._lock = threading.Lock()
         self._finding = threading.Lock()
         self._closing = threading.Lock()
-        self._node_fds: dict[str, int] = {}
+        #: The Node that was started last, and a descriptor of it.
+        self._opened: tuple[Node, int] | None = None
 
     def start(self, limits: SandboxLimits, deadline_ns: int) -> ProcessSandbox:
         """Start a sandbox: one thread spawns them all, the caller's waits for ``ready``."""
@@ -181,10 +182,9 @@ class ProcessLauncher(Launcher):
             self._memory_watch.close()
             self._leases.release(all_cleared=self._holdings.all_cleared())
             with self._lock:
-                descriptors = list(self._node_fds.values())
-                self._node_fds.clear()
-            for descriptor in descriptors:
-                os.close(descriptor)
+                opened, self._opened = self._opened, None
+            if opened is not None:
+                os.close(opened[1])
 
     def _find_means(self) -> _Means:
         if self._means is None:
@@ -199,15 +199,21 @@ class ProcessLauncher(Launcher):
                     )
         return self._means
 
-    def _node_descriptor(self, path: str) -> int:
-        """Return an open descriptor of Node: after the uid drop its folder may be out of reach."""
+    def _node_descriptor(self, node: Node) -> int:
+        """Return a descriptor of Node: after the uid drop its folder may be out of reach.
+
+        :raises RunnerUnavailable: it is another one by now, whose flags may differ.
+        """
         with self._lock:
-            descriptor = self._node_fds.get(path)
-            if descriptor is None:
-                with Path(path).open("rb") as file:
+            if self._opened is None or self._opened[0] != node:
+                with Path(node.path).open("rb") as file:
+                    if os.fstat(file.fileno()).st_mtime_ns != node.changed_ns:
+                        raise RunnerUnavailable(f"{node.path} was replaced just now")
                     descriptor = fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, _FIRST_INHERITED)
-                self._node_fds[path] = descriptor
-            return descriptor
+                if self._opened is not None:
+                    os.close(self._opened[1])
+                self._opened = node, descriptor
+            return fcntl.fcntl(self._opened[1], fcntl.F_DUPFD_CLOEXEC, _FIRST_INHERITED)
 
     def _begin(
         self,
@@ -257,21 +263,22 @@ class ProcessLauncher(Launcher):
     ) -> Begun:
         layers = means.layers
         folder = held.folder or _PRIVATE_TMP
-        node_fd = self._node_descriptor(node.path)
-        argv = command(
-            layers,
-            node,
-            f"/proc/self/fd/{node_fd}",
-            limits,
-            means.loader,
-            folder=folder,
-            uid=held.uid,
-            groups=held.group.paths,
-            limit_processes=layers.own_uid and "pids" not in means.cgroups.parents,
-            on_leave=on_leave,
-        )
         environ = {**self._environ, **allocation(limits), "HOME": folder, "TMPDIR": folder}
         with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
+            node_fd = self._node_descriptor(node)
+            theirs.callback(os.close, node_fd)
+            argv = command(
+                layers,
+                node,
+                f"/proc/self/fd/{node_fd}",
+                limits,
+                means.loader,
+                folder=folder,
+                uid=held.uid,
+                groups=held.group.paths,
+                limit_processes=layers.own_uid and "pids" not in means.cgroups.parents,
+                on_leave=on_leave,
+            )
             channel, end = socket.socketpair()
             ours.callback(channel.close)
             theirs.callback(end.close)

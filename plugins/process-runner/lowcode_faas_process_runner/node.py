@@ -29,10 +29,11 @@ _MEND: Final = (
 
 @dataclass(frozen=True)
 class Node:
-    """One usable Node binary: its real path and version."""
+    """One usable Node binary: its real path, its version, and when the file was changed."""
 
     path: str
     version: tuple[int, int, int]
+    changed_ns: int = 0
 
 
 class NodeFinder:
@@ -55,7 +56,7 @@ class NodeFinder:
             raise RunnerUnavailable(f"{path} cannot be used: {error.strerror}; {_MEND}") from error
         known = self._checked.get((path, changed))
         if known is None:
-            known = self._checked[(path, changed)] = Node(path, _version(path))
+            known = self._checked[(path, changed)] = Node(path, _version(path), changed)
         return known
 
     def _locate(self) -> str:

@@ -24,8 +24,8 @@ __all__ = ["Order", "Spawner", "discard"]
 class Order:
     """One process to start, in a session of its own.
 
-    Its three standard descriptors are closed here once it has them, or never will;
-    ``inherited`` ones keep their numbers and stay open.
+    Its descriptors are closed here once it has them, or never will; ``inherited`` ones keep their
+    numbers.
     """
 
     command: Sequence[str]
@@ -37,8 +37,8 @@ class Order:
     inherited: Sequence[int]
 
     def close(self) -> None:
-        """Close the standard descriptors on this side."""
-        for descriptor in (self.stdin, self.stdout, self.stderr):
+        """Close the descriptors on this side."""
+        for descriptor in (self.stdin, self.stdout, self.stderr, *self.inherited):
             os.close(descriptor)
 
 

@@ -16,7 +16,8 @@ from lowcode_faas_process_runner import lowcode_faas_launcher, lowcode_faas_sett
 from lowcode_faas_process_runner.cgroups import Cgroups, Group
 from lowcode_faas_process_runner.command import command, heap_mb
 from lowcode_faas_process_runner.layers import Layers, Tools, detect
-from lowcode_faas_process_runner.node import Node
+from lowcode_faas_process_runner.node import Node, NodeFinder
+from lowcode_faas_process_runner.settings import ProcessSettings
 
 from lowcode_faas_core.errors import ConfigurationError, RunnerUnavailable
 from lowcode_faas_core.model import SandboxLimits
@@ -180,6 +181,30 @@ def test_a_start_for_which_no_descriptor_is_left_leaves_nothing(
     sandbox = launcher.start(limits, deadline())
     sandbox.kill()
     assert sandbox.ended(20)
+
+
+def test_a_node_that_was_replaced_is_the_one_that_starts(launchers, limits, deadline, tmp_path):
+    """With the flags of its own version: another one may not know them, and refuse to start."""
+    real = NodeFinder("", os.environ).find()
+    replaced = tmp_path / "node"
+
+    def write(version, then):
+        new = tmp_path / "new"
+        new.write_text(f"#!/bin/sh\n[ $1 = --version ] && exec echo {version}\n{then}\n")
+        new.chmod(0o755)
+        new.rename(replaced)
+
+    write("v24.0.0", f'exec {real.path} "$@"')
+    settings = ProcessSettings(node_bin=str(replaced))
+    launcher = launchers("no_namespace", settings=settings)
+    sandbox = launcher.start(limits, deadline())
+    sandbox.kill()
+    assert sandbox.ended(20)
+    before = _own()
+    write("v25.0.0", "echo the new one: $* >&2; exit 3")
+    with pytest.raises(RunnerUnavailable, match=r"the new one: .*--allow-net"):
+        launcher.start(limits, deadline())
+    assert _own() == before
 
 
 @pytest.mark.parametrize("name", ["spawner", "memory", "housekeeper"])
