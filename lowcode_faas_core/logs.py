@@ -32,17 +32,20 @@ class RunLog:
 
     __slots__ = (
         "_bytes",
+        "_deployment",
         "_dropped_bytes",
         "_dropped_lines",
+        "_execution_id",
         "_finished",
         "_half",
-        "_invocation",
         "_late_drop_said",
         "_line_limit",
         "_lines",
         "_router",
+        "_run_id",
         "_run_limit",
         "_seq",
+        "_traceparent",
         "_truncated",
     )
 
@@ -50,7 +53,11 @@ class RunLog:
         self, router: TakesEvents, invocation: Invocation, line_limit: int, run_limit: int
     ) -> None:
         self._router = router
-        self._invocation = invocation
+        # Not the invocation, which has the input.
+        self._deployment = invocation.deployment
+        self._execution_id = invocation.execution_id
+        self._run_id = invocation.run_id
+        self._traceparent = invocation.traceparent
         self._line_limit = line_limit
         self._run_limit = run_limit
         self._bytes = 0
@@ -117,22 +124,21 @@ class RunLog:
 
     def _emit(self, ts_ns: int, level: str, stream: str, message: str, truncated: bool) -> None:
         self._seq += 1
-        invocation = self._invocation
-        deployment = invocation.deployment
+        deployment = self._deployment
         self._router.emit(
             LogEvent(
                 ts=_timestamp(ts_ns),
                 level=level,
                 message=message,
                 log_stream=stream,
-                run_id=invocation.run_id,
-                execution_id=invocation.execution_id,
+                run_id=self._run_id,
+                execution_id=self._execution_id,
                 function_name=deployment.function_name,
                 collection_path=deployment.collection_path,
                 deployment_id=deployment.deployment_id,
                 deployment_version=deployment.version,
                 seq=self._seq,
-                traceparent=invocation.traceparent,
+                traceparent=self._traceparent,
                 late=self._finished,
                 truncated=truncated,
             )

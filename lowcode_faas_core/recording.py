@@ -48,13 +48,17 @@ CLOSE_S: Final = 2.0
 
 
 class Run:
-    """One run that is under way: takes its lines, and what became of it."""
+    """One run that is under way: takes its lines, and what became of it.
+
+    Kept as long as late lines may come, which is longer than its input and its lines are.
+    """
 
     __slots__ = (
         "_emit",
         "_recorder",
         "begun_ns",
         "ended",
+        "execution_id",
         "forgotten",
         "handed",
         "invocation",
@@ -72,7 +76,9 @@ class Run:
     ) -> None:
         self._recorder = recorder
         self._emit = emit
-        self.invocation = invocation
+        self.execution_id = invocation.execution_id
+        #: Until it has ended.
+        self.invocation: Invocation | None = invocation
         #: Wall clock, and the monotonic one.
         self.started_ns = started_ns
         self.begun_ns = time.monotonic_ns()
@@ -146,7 +152,7 @@ class Recorder:
         run = Run(self, invocation, started_ns, emit)
         if invocation.chosen:
             try:
-                elsewhere(lambda: self._store.begin(self._record_of(run)))
+                elsewhere(lambda: self._store.begin(_record_of(run, invocation)))
                 run.written = True
             except StorageUnavailable as error:
                 # Unique among the runs in flight, then, which the invoker sees to.
@@ -159,7 +165,8 @@ class Recorder:
     def finish(self, run: Run, result: RunResult) -> None:
         """Queue the verdict."""
         run.ended = True
-        invocation = run.invocation
+        invocation, run.invocation = run.invocation, None
+        assert invocation is not None  # noqa: S101  # it ends once
         if self._settings.keep_io:
             given, answered = self._text(invocation.input), self._text(result.output)
             record = record_of(
@@ -172,12 +179,14 @@ class Recorder:
     def fail(self, run: Run, error: BaseException) -> None:
         """Forget what never started; record as lost what may have done anything."""
         run.ended = True
+        invocation, run.invocation = run.invocation, None
+        assert invocation is not None  # noqa: S101  # it ends once
         if _never_started(error):
             run.forgotten = True
             self._running.pop(id(run), None)
             self._withdraw(run)
         else:
-            self._end(run, self._record_of(run, RecordStatus.LOST))
+            self._end(run, _record_of(run, invocation, RecordStatus.LOST))
 
     def late(self, event: LogEvent) -> None:
         """Queue a line that came after its run."""
@@ -209,7 +218,8 @@ class Recorder:
         self._running.pop(id(run), None)
         if run.written:
             self._urgent = True
-        self._put(record, run.lines[run.handed :] if run.handed else run.lines)
+        lines, run.lines = run.lines, []
+        self._put(record, lines[run.handed :] if run.handed else lines)
 
     def _put(self, record: Record | None, lines: list[LogEvent]) -> None:
         self._queue.put(record, lines)
@@ -265,17 +275,19 @@ class Recorder:
         lines: list[RecordedLine] = []
         printed: list[tuple[Run, int]] = []
         for run in old:
-            followed = run.invocation.execution_id in wanted
-            if not (followed or every) or run.ended:
+            followed = run.execution_id in wanted
+            invocation = run.invocation
+            if not (followed or every) or invocation is None:
                 continue
             if not run.written:
                 begun.append(run)
-                records.append(self._record_of(run))
+                records.append(_record_of(run, invocation))
             if followed:
                 self._followed = True
-                until = len(run.lines)
+                there = run.lines
+                until = len(there)
                 if until > run.handed:
-                    lines += map(line_of, run.lines[run.handed : until])
+                    lines += map(line_of, there[run.handed : until])
                     printed.append((run, until))
         if not (records or lines):
             return
@@ -328,26 +340,9 @@ class Recorder:
     def _withdraw(self, run: Run) -> None:
         if run.written:
             try:
-                elsewhere(lambda: self._store.withdraw(run.invocation.execution_id))
+                elsewhere(lambda: self._store.withdraw(run.execution_id))
             except Exception as error:  # as above; it is closed as lost when this process ends
                 self._note(_said(error))
-
-    def _record_of(self, run: Run, status: RecordStatus = RecordStatus.RUNNING) -> Record:
-        invocation = run.invocation
-        deployment = invocation.deployment
-        return Record(
-            execution_id=invocation.execution_id,
-            run_id=invocation.run_id,
-            request_id=invocation.request_id,
-            function_name=deployment.function_name,
-            collection_path=deployment.collection_path,
-            deployment_id=deployment.deployment_id,
-            deployment_version=deployment.version,
-            status=status,
-            started_at=moment(run.started_ns),
-            outcome=Outcome.UNKNOWN,
-            replay_of=invocation.replay_of,
-        )
 
     def _text(self, raw: bytes | memoryview | None) -> tuple[str | None, bool]:
         if raw is None:
@@ -375,6 +370,25 @@ class Recorder:
         if lines and (at_close or now - self._lines_warned_at >= WARN_EVERY_S):
             self._lines_warned_at, self._warned_lines = now, self._queue.dropped_lines
             _log.warning("%d lines were not kept with their executions: a run has too many", lines)
+
+
+def _record_of(
+    run: Run, invocation: Invocation, status: RecordStatus = RecordStatus.RUNNING
+) -> Record:
+    deployment = invocation.deployment
+    return Record(
+        execution_id=invocation.execution_id,
+        run_id=invocation.run_id,
+        request_id=invocation.request_id,
+        function_name=deployment.function_name,
+        collection_path=deployment.collection_path,
+        deployment_id=deployment.deployment_id,
+        deployment_version=deployment.version,
+        status=status,
+        started_at=moment(run.started_ns),
+        outcome=Outcome.UNKNOWN,
+        replay_of=invocation.replay_of,
+    )
 
 
 def _never_started(error: BaseException) -> bool:

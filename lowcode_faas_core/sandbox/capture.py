@@ -67,6 +67,7 @@ class Capture:
         self._touched: set[Stream] = set()
         self._executions: OrderedDict[str, LogCallback] = OrderedDict()
         self._execution_id = ""
+        self._said = False
         self.stderr_tail = b""
 
     def begin(self, execution_id: str, on_log: LogCallback) -> None:
@@ -93,10 +94,22 @@ class Capture:
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
             raise ProtocolError("a log frame that cannot be read") from error
         # User code could only name executions it has seen in this instance, never another's.
-        execution_id = log.x if log.x in self._executions else self._execution_id
+        execution_id = log.x or self._execution_id
+        if execution_id != self._execution_id:
+            if execution_id not in self._executions:
+                self._forgo()
+                return
+            self._executions.move_to_end(execution_id, last=True)
         level = log.l if log.l in _LEVELS else "info"
         stream = "stderr" if log.s == "stderr" else "stdout"
         self._emit(LogLine(execution_id, ts_ns, level, stream, log.m))
+
+    def _forgo(self) -> None:
+        """Drop a line of an execution that is long over, and say so once."""
+        if not self._said:
+            self._said = True
+            message = f"lines of an execution that ended more than {REMEMBERED_EXECUTIONS} runs ago are dropped"
+            self._emit(LogLine(self._execution_id, time.time_ns(), "warn", "platform", message))
 
     def raw(self, stream: Stream, data: bytes) -> None:
         """Take raw bytes of one of the output streams."""

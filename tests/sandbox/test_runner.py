@@ -13,6 +13,7 @@ from lowcode_faas_core.errors import CapacityError, Draining, RunnerUnavailable,
 from lowcode_faas_core.interfaces.launcher import End
 from lowcode_faas_core.limits import OperatorLimits
 from lowcode_faas_core.model import ErrorCode, FunctionRef, Limits, Phase, Reuse, StartKind, Status
+from lowcode_faas_core.sandbox.capture import REMEMBERED_EXECUTIONS
 from lowcode_faas_core.sandbox.instance import Bounds
 from lowcode_faas_core.sandbox.pool import Pool
 from lowcode_faas_core.sandbox.protocol import HEADER_BYTES, Kind, encode
@@ -378,7 +379,7 @@ def test_lines_come_with_their_execution_also_when_late(bench, deployment, invoc
         if earlier:
             talk.log("late", earlier[0])
         earlier.append(context["executionId"])
-        talk.log("nobody's", "never-seen-here")
+        talk.log("nobody's")
         return {"ok": True}
 
     b = bench(speak)
@@ -393,6 +394,28 @@ def test_lines_come_with_their_execution_also_when_late(bench, deployment, invoc
         ("late", first.execution_id),
         ("nobody's", second.execution_id),
     ]
+
+
+def test_a_line_of_an_execution_long_over_is_nobody_elses(bench, deployment, invocation):
+    """One that prints now and then stays known; of one that was forgotten the line is not lost unsaid."""
+    seen = []
+
+    def speak(talk, context, _value):
+        seen.append(context["executionId"])
+        talk.log("often", seen[0])
+        if len(seen) == REMEMBERED_EXECUTIONS + 3:
+            talk.log("at last", seen[1])
+            talk.log("at last", seen[1])
+        return {"ok": True}
+
+    b = bench(speak)
+    target = deployment()
+    for _ in range(REMEMBERED_EXECUTIONS + 3):
+        b.run(invocation(target))
+    *often, said = b.lines
+    assert {(line.message, line.execution_id) for line in often} == {("often", seen[0])}
+    assert (said.stream, said.execution_id) == ("platform", seen[-1])
+    assert "are dropped" in said.message
 
 
 def test_only_the_stock_warms_up_before_it_has_code(bench, deployment, invocation, until):
