@@ -44,7 +44,9 @@ def following() -> Following:
     """
     found = services().following
     if found is None:
-        raise ExecutionsNotKept("this service keeps no executions: LOWCODE_FAAS_EXECUTIONS is none")
+        raise ExecutionsNotKept(
+            "this service keeps no executions; LOWCODE_FAAS_EXECUTIONS names who does"
+        )
     return found
 
 

