@@ -44,7 +44,8 @@ from lowcode_faas_core.model import (
     Timings,
     Usage,
 )
-from lowcode_faas_core.recording import Recorder, Run
+from lowcode_faas_core.recorded_run import Run
+from lowcode_faas_core.recording import Recorder
 from lowcode_faas_core.sources import DeploymentCache, SourceCache
 
 __all__ = ["CHECK_NS", "Invoker", "LocalInvoker", "resolve", "run_what_is_kept"]

@@ -14,14 +14,14 @@ from typing import Final
 
 from lowcode_faas_core.configuration import ExecutionSettings
 from lowcode_faas_core.errors import FaasError, RequestError, StorageUnavailable
-from lowcode_faas_core.ids import moment
 from lowcode_faas_core.interfaces.executions import EVERY, ExecutionStore
 from lowcode_faas_core.lanes import elsewhere
 from lowcode_faas_core.model import Invocation, LogEvent, Outcome, RunResult
 from lowcode_faas_core.record_queue import RecordQueue
+from lowcode_faas_core.recorded_run import Run, started_record
 from lowcode_faas_core.records import Record, RecordedLine, RecordStatus, line_of, record_of
 
-__all__ = ["FLUSH_S", "LOOK_S", "Recorder", "Run"]
+__all__ = ["FLUSH_S", "LOOK_S", "Recorder"]
 
 _log = logging.getLogger(__name__)
 
@@ -45,68 +45,6 @@ DOWN_S: Final = 1.0
 WARN_EVERY_S: Final = 10.0
 #: Time for what still ends, and to write what is left, at close, in seconds.
 CLOSE_S: Final = 2.0
-
-
-class Run:
-    """One run that is under way: takes its lines, and what became of it.
-
-    Kept as long as late lines may come, which is longer than its input and its lines are.
-    """
-
-    __slots__ = (
-        "_emit",
-        "_recorder",
-        "begun_ns",
-        "ended",
-        "execution_id",
-        "forgotten",
-        "handed",
-        "invocation",
-        "lines",
-        "started_ns",
-        "written",
-    )
-
-    def __init__(
-        self,
-        recorder: Recorder,
-        invocation: Invocation,
-        started_ns: int,
-        emit: Callable[[LogEvent], None] | None,
-    ) -> None:
-        self._recorder = recorder
-        self._emit = emit
-        self.execution_id = invocation.execution_id
-        #: Until it has ended.
-        self.invocation: Invocation | None = invocation
-        #: Wall clock, and the monotonic one.
-        self.started_ns = started_ns
-        self.begun_ns = time.monotonic_ns()
-        self.lines: list[LogEvent] = []
-        #: How many of the lines the store has.
-        self.handed = 0
-        #: Whether the store has a record of it.
-        self.written = False
-        self.ended = False
-        #: Whether it never started, and nothing of it is to be kept.
-        self.forgotten = False
-
-    def emit(self, event: LogEvent) -> None:
-        """Take a line, and pass it on to the sinks."""
-        if self.ended:
-            self._recorder.late(event)
-        else:
-            self.lines.append(event)
-        if self._emit is not None:
-            self._emit(event)
-
-    def finish(self, result: RunResult) -> None:
-        """Have the verdict recorded."""
-        self._recorder.finish(self, result)
-
-    def fail(self, error: BaseException) -> None:
-        """Learn that there is no verdict: it never started, or nobody knows what it did."""
-        self._recorder.fail(self, error)
 
 
 class Recorder:
@@ -152,7 +90,7 @@ class Recorder:
         run = Run(self, invocation, started_ns, emit)
         if invocation.chosen:
             try:
-                elsewhere(lambda: self._store.begin(_record_of(run, invocation)))
+                elsewhere(lambda: self._store.begin(started_record(run, invocation)))
                 run.written = True
             except StorageUnavailable as error:
                 # Unique among the runs in flight, then, which the invoker sees to.
@@ -186,7 +124,7 @@ class Recorder:
             self._running.pop(id(run), None)
             self._withdraw(run)
         else:
-            self._end(run, _record_of(run, invocation, RecordStatus.LOST))
+            self._end(run, started_record(run, invocation, RecordStatus.LOST))
 
     def late(self, event: LogEvent) -> None:
         """Queue a line that came after its run."""
@@ -281,7 +219,7 @@ class Recorder:
                 continue
             if not run.written:
                 begun.append(run)
-                records.append(_record_of(run, invocation))
+                records.append(started_record(run, invocation))
             if followed:
                 self._followed = True
                 there = run.lines
@@ -370,25 +308,6 @@ class Recorder:
         if lines and (at_close or now - self._lines_warned_at >= WARN_EVERY_S):
             self._lines_warned_at, self._warned_lines = now, self._queue.dropped_lines
             _log.warning("%d lines were not kept with their executions: a run has too many", lines)
-
-
-def _record_of(
-    run: Run, invocation: Invocation, status: RecordStatus = RecordStatus.RUNNING
-) -> Record:
-    deployment = invocation.deployment
-    return Record(
-        execution_id=invocation.execution_id,
-        run_id=invocation.run_id,
-        request_id=invocation.request_id,
-        function_name=deployment.function_name,
-        collection_path=deployment.collection_path,
-        deployment_id=deployment.deployment_id,
-        deployment_version=deployment.version,
-        status=status,
-        started_at=moment(run.started_ns),
-        outcome=Outcome.UNKNOWN,
-        replay_of=invocation.replay_of,
-    )
 
 
 def _never_started(error: BaseException) -> bool:

@@ -21,7 +21,7 @@ ORDER = (
     "authentication environment limits meter sources",
     "admission",
     "delivery fetching following sandbox logquery",
-    "logs record_queue recording",
+    "logs record_queue recorded_run recording",
     "invoker",
     "wire worker_link worker_connections remote readiness startup",
     "services doctor",
