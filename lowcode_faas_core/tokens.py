@@ -7,10 +7,12 @@ from their hash, so that a plain sha256 keeps them, and costs a request next to 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
 import secrets
+import stat
 import string
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -33,6 +35,7 @@ _SECRET_CHARACTERS = 43
 _ID_CHARACTERS = 10
 #: Only the owner: whoever may write the file may call everything.
 _MODE = 0o600
+_LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 _WRITABLE_BY_OTHERS = 0o022
 _MAX_NAME = 100
 
@@ -158,10 +161,11 @@ class TokenFile:
         """Yield what is kept, changed by nobody else meanwhile, and write what becomes of it."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            lock = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE)
+            lock = os.open(f"{self.path}.lock", _LOCK_FLAGS, _MODE)
         except OSError as error:
-            raise self._problem(f"cannot be written: {error.strerror}") from error
+            raise self._problem(f"cannot be written: {self._why(error)}") from error
         try:
+            self._check_lock(lock)
             self._leave_to_the_owner(lock)
             fcntl.flock(lock, fcntl.LOCK_EX)
             tokens = self.read() or []
@@ -193,6 +197,22 @@ class TokenFile:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+    def _why(self, error: OSError) -> str | None:
+        if error.errno == errno.ELOOP:
+            return f"{self.path}.lock is a symbolic link; remove it"
+        return error.strerror
+
+    def _check_lock(self, lock: int) -> None:
+        """Raise unless the lock is a file that has no other name.
+
+        Whoever the service runs as can put anything there, and root is about to give it to them.
+        """
+        found = os.fstat(lock)
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+            raise self._problem(
+                f"cannot be written: {self.path}.lock is no file of its own; remove it"
+            )
 
     def _leave_to_the_owner(self, descriptor: int) -> None:
         """Give what root makes to whom the service runs as: the file's owner, else the folder's."""

@@ -9,6 +9,7 @@ import re
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -38,6 +39,25 @@ class Clock:
 @pytest.fixture
 def file(tmp_path: Path) -> TokenFile:
     return TokenFile(tmp_path / "data" / "tokens.json")
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_another_file_in_place_of_the_lock_is_left_alone(
+    file: TokenFile, tmp_path: Path, link: Callable[[Path, Path], None]
+) -> None:
+    """Whoever the service runs as may put one there, and root would give it to them."""
+    victim = tmp_path / "victim"
+    victim.write_text("root's")
+    file.path.parent.mkdir()
+    if os.geteuid() == 0:
+        os.chown(file.path.parent, 1000, 1000)
+    before = victim.stat()
+    link(victim, Path(f"{file.path}.lock"))
+    with pytest.raises(ConfigurationError, match=r"tokens\.json\.lock is .*remove it"):
+        file.create("ci", [Verb.ADMIN])
+    assert (victim.stat().st_uid, victim.read_text()) == (before.st_uid, "root's")
+    os.unlink(f"{file.path}.lock")
+    assert file.create("ci", [Verb.ADMIN])
 
 
 class TestTokenAuthenticator(AuthenticatorContract):
