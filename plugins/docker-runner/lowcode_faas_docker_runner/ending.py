@@ -49,6 +49,8 @@ class Ending:
         on_end: Callable[[], None],
     ) -> None:
         self.end: End | None = None
+        #: It was removed before any start of it took effect. False where that is not certain.
+        self.never_started = False
         self._engine = engine
         self._ends = ends
         self._container = container
@@ -121,11 +123,13 @@ class Ending:
         return True
 
     def _settle_unstarted(self) -> bool:
-        # Its start failed, or may still be on its way: what is removed can never be started.
-        if self._kill_wanted:
-            self._engine.remove(self._container)
-            self._finish(End(vanished=True))
-        return self._kill_wanted
+        # Its start failed, or may still be on its way: what is removed can never be started. Not by
+        # force, so that one which started since the look stays, and is looked at again.
+        if not self._kill_wanted or not self._engine.remove(self._container, force=False):
+            return False
+        self.never_started = True
+        self._finish(End(vanished=True))
+        return True
 
     def _flag_may_follow(self, state: dict[str, Any]) -> bool:
         if self._kill_wanted or state.get("OOMKilled") or state.get("ExitCode") != _KILLED:

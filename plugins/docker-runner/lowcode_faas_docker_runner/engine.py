@@ -146,14 +146,18 @@ class Engine:
                 if error.status_code != 409:  # "is not running"
                     raise
 
-    def remove(self, container: str, limit_s: float = SLOW_S) -> bool:
-        """Remove a container with its volumes, alive or not; False when it was not there."""
+    def remove(self, container: str, limit_s: float = SLOW_S, *, force: bool = True) -> bool:
+        """Remove a container with its volumes; False when it was not there.
+
+        Alive or not, unless ``force`` is False: then one that lives stays, and the answer is False.
+        """
         try:
             with self._call("remove a container", limit_s) as client:
-                client.remove_container(container, v=True, force=True)
+                client.remove_container(container, v=True, force=force)
                 return True
         except Refused as error:
-            if isinstance(error, Absent) or error.reply == 409:  # "removal is already in progress"
+            if isinstance(error, Absent) or error.reply == 409:
+                # Its removal is already in progress, or it lives and there was no force.
                 return False
             raise
 

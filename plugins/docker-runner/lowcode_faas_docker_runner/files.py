@@ -29,7 +29,7 @@ from lowcode_faas_core.sandbox.verdict import (
 )
 from lowcode_faas_docker_runner.arguments import FOLDER, WORKSPACE, node_flags
 from lowcode_faas_docker_runner.ending import Ending
-from lowcode_faas_docker_runner.engine import Unreachable
+from lowcode_faas_docker_runner.engine import QUICK_S, Unreachable
 from lowcode_faas_docker_runner.host import DockerHost, NetworkGone, left
 from lowcode_faas_docker_runner.loglines import LogStream
 from lowcode_faas_docker_runner.places import Places
@@ -241,13 +241,7 @@ class FilesRunner(Runner):
             except NetworkGone:
                 self._host.start(container, deadline_ns)
         except Unreachable as error:
-            # The answer was lost, perhaps not the question: user code may run by now.
-            ending.kill()
-            if ending.wait(CONFIRM_S) is None:
-                raise UnconfirmedEnd(
-                    "the engine did not say whether user code was started; it may run"
-                ) from error
-            raise
+            self._find_started(run, ending, container, deadline_ns, error)
         except RunnerUnavailable as error:
             self._host.note(error)
             raise
@@ -259,6 +253,38 @@ class FilesRunner(Runner):
         ending.ask(it_ended=False)
         if cancelled:
             ending.kill()
+
+    def _find_started(
+        self, run: _Run, ending: Ending, container: str, deadline_ns: int, lost: Unreachable
+    ) -> None:
+        """Return when it was started though the engine's answer was lost: its verdict stands.
+
+        :raises Unreachable: ``lost``, when it never started and never will.
+        :raises UnconfirmedEnd: when user code may have run and nothing tells how that went.
+        """
+        with contextlib.suppress(RunnerUnavailable):
+            limit_s = min(QUICK_S, left(deadline_ns))
+            state = (self._host.engine.inspect(container, limit_s) or {}).get("State", {})
+            if state.get("Running") or state.get("Status") == "exited":
+                return
+        late = time.monotonic_ns() >= deadline_ns
+        if late:
+            run.end(Cause.DEADLINE)
+        ending.kill()
+        end = ending.wait(CONFIRM_S)
+        if end is None:
+            raise UnconfirmedEnd(
+                "the engine did not say whether user code was started; it may run", phase="start"
+            ) from lost
+        if ending.never_started:
+            raise lost
+        if not end.vanished and (late or end.exit_code is not None):
+            return
+        # Ended by the kill above, or taken away by somebody: nobody knows how far it came.
+        raise UnconfirmedEnd(
+            "the engine did not say that user code was started; it has ended, and may have run",
+            phase="start",
+        ) from lost
 
     def _follow(
         self,
