@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import signal
 import threading
@@ -10,6 +11,7 @@ import threading
 import pytest
 import urllib3
 from lowcode_faas_docker_runner.ownership import Life, identify
+from lowcode_faas_docker_runner.reaper import Reaper
 
 NAP = """
 console.log('loaded');
@@ -105,6 +107,34 @@ def test_what_is_ownerless_is_removed_in_every_state(
     assert launcher.adopt_orphans() == 0
     assert [container.id for container in of(engine, instance)] == [living.container]
     assert {volume.id for volume in engine.volumes.list()} <= volumes
+
+
+@pytest.mark.fault(98, 105)
+def test_a_service_the_engine_never_ran_is_gone_only_where_the_engine_runs_ours(
+    launchers, engine, instance, image_of
+):
+    # Given a sandbox of a service in a container that this engine does not know
+    service = engine.containers.run(
+        image_of(),
+        ["-e", "setInterval(() => 0, 1000)"],
+        entrypoint=["node"],
+        network_mode="none",
+        detach=True,
+    )
+    try:
+        host = launchers().host
+        ours = dataclasses.replace(host.identity, namespace="2", host=service.id[:12])
+        theirs = dataclasses.replace(ours, namespace="1", host="c1" * 6)
+        engine.containers.create(image_of(), ["-e", "0"], labels=theirs.labels)
+        # Then one in front of an engine that does not run it either leaves it alone
+        outside = dataclasses.replace(ours, host="c2" * 6)
+        assert Reaper(host.engine, outside, lambda _: False).reap() == 0
+        assert len(of(engine, instance)) == 1
+        # And one that the engine runs knows that its owner is gone
+        assert Reaper(host.engine, ours, lambda _: False).reap() == 1
+        assert of(engine, instance) == []
+    finally:
+        service.remove(force=True)
 
 
 class TestWhoLives:

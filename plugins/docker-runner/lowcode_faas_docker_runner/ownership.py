@@ -55,6 +55,11 @@ class Identity:
         }
 
     @property
+    def container(self) -> str:
+        """The id of the container this process may be in, empty when it is in none it can name."""
+        return self.host if _CONTAINER_ID.fullmatch(self.host) else ""
+
+    @property
     def service_labels(self) -> dict[str, str]:
         """What everything of this service carries."""
         return {MANAGED: "true", INSTANCE: self.instance}

@@ -37,6 +37,8 @@ class Reaper:
         self._thread: threading.Thread | None = None
         #: Containers removed since :meth:`adopt` was last asked.
         self._untold = 0
+        #: Whether the engine runs the container this process is in; ``None``: not known yet.
+        self._runs_us: bool | None = None
         self._stop = threading.Event()
 
     def open(self) -> None:
@@ -91,6 +93,27 @@ class Reaper:
             return unknown and time.time() - float(found.get("Created") or 0) > UNKNOWN_S
         life, host = self._identity.judge(labels)
         if life is Life.ELSEWHERE:
-            info = self._engine.inspect(host)
-            return info is None or not info["State"].get("Running")
+            return self._knows_services() and not self._runs(self._engine.inspect(host))
         return life is Life.GONE
+
+    def _knows_services(self) -> bool:
+        """Tell whether the containers of services are this engine's, as ours is.
+
+        An engine in a container beside them, or behind TCP, lacks the living as well as the dead.
+        """
+        own = self._identity.container
+        if self._runs_us is None and own:
+            try:
+                info = self._engine.inspect(own)
+            except RunnerUnavailable:
+                return False
+            # A container of that name is not the one of that id.
+            if info is None or not info["Id"].startswith(own):
+                self._runs_us = False
+            elif self._runs(info):
+                self._runs_us = True
+        return bool(self._runs_us)
+
+    @staticmethod
+    def _runs(info: dict[str, Any] | None) -> bool:
+        return info is not None and bool(info["State"].get("Running"))
