@@ -12,11 +12,11 @@ from pathlib import Path
 import click
 
 from lowcode_faas_core.cli.calling import as_json, calling, collection, show_json
-from lowcode_faas_core.cli.columns import printable
+from lowcode_faas_core.cli.columns import printable, printable_lines
 from lowcode_faas_core.cli.completing import collection_names
 from lowcode_faas_core.cli.progress import progress
 from lowcode_faas_core.client.archive import ArchiveBroken, Tree, read, write
-from lowcode_faas_core.client.connection import Connection, Refused
+from lowcode_faas_core.client.connection import Connection, Refused, Unreachable
 from lowcode_faas_core.client.restore import Change, apply, compare
 from lowcode_faas_core.client.snapshot import snapshot
 from lowcode_faas_core.errors import InvalidValue
@@ -156,13 +156,21 @@ def _show(change: Change, sources: bool) -> None:
 def _write(api: Connection, changes: list[Change]) -> None:
     with progress("writing", len(changes)) as done:
         for number, change in enumerate(changes):
+            written = f"{number} of {len(changes)} changes are written"
             try:
                 apply(api, change)
             except Refused as error:
                 raise click.ClickException(
-                    f"{change.path}: {error}\n{number} of {len(changes)} changes are written; "
-                    "import again to go on"
+                    f"{change.path}: {printable_lines(error)}\n{written}; import again to go on"
                 ) from error
+            except Unreachable as error:
+                raise click.ClickException(
+                    f"{change.path}: {printable_lines(error)}\n{written}, "
+                    "and this one may be; import again to go on"
+                ) from error
+            except KeyboardInterrupt:
+                click.echo(f"{written}, and {change.path} may be; import again to go on", err=True)
+                raise
             done(change.path)
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 from collections.abc import Callable
 from typing import Any, Concatenate, Final, ParamSpec
 
 import click
 
+from lowcode_faas_core.cli.columns import json_text, printable_lines
 from lowcode_faas_core.cli.completing import SERVER, TOKEN, collection_names, function_names
 from lowcode_faas_core.cli.starting import refusing
 from lowcode_faas_core.client.address import find
@@ -68,7 +68,7 @@ def calling(command: Callable[Concatenate[Connection, P], None]) -> Callable[P, 
             try:
                 command(api, *args, **kwargs)
             except (Refused, Unreachable) as error:
-                raise click.ClickException(str(error)) from error
+                raise click.ClickException(printable_lines(error)) from error
             except KeyboardInterrupt:
                 raise SystemExit(INTERRUPTED) from None
 
@@ -77,4 +77,4 @@ def calling(command: Callable[Concatenate[Connection, P], None]) -> Callable[P, 
 
 def show_json(document: Any) -> None:
     """Print a document for programs, and for people with a program between."""
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    click.echo(json_text(document, indent=2))

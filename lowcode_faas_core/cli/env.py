@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from lowcode_faas_core.cli.calling import as_json, calling, collection, named, show_json
-from lowcode_faas_core.cli.columns import show_rows
+from lowcode_faas_core.cli.columns import on_terminal, printable, show_rows
 from lowcode_faas_core.cli.completing import function_names
 from lowcode_faas_core.cli.invoke import pairs
 from lowcode_faas_core.client.connection import Connection
@@ -47,7 +47,8 @@ def get(api: Connection, name: str | None, collection: str, as_json: bool) -> No
         show_json(found)
         return
     for key, value in sorted(found.items()):
-        click.echo(f"{key}={value}")
+        # For a program it is the value itself; a line of somebody else's choice is none of the env's.
+        click.echo(f"{key}={printable(value) if on_terminal() else value}")
 
 
 @env.command("set")

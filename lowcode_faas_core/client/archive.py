@@ -135,6 +135,7 @@ def read(file: IO[bytes]) -> Tree:
                 if manifest is None:
                     if info.name != MANIFEST or not info.isreg():
                         raise ArchiveBroken(f"its first member is {info.name!r}, not {MANIFEST}")
+                    _check_kind(info)
                     manifest = _read_manifest(_content(tar, info))
                 else:
                     found[info.name] = _checked(tar, info, manifest, found)
@@ -188,6 +189,12 @@ def _env_content(env: dict[str, str]) -> bytes:
     return json.dumps(env, indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n"
 
 
+def _check_kind(info: tarfile.TarInfo) -> None:
+    # Sparse ones are regular, too, and hold as many zeros as they say.
+    if not info.isreg() or info.issparse():
+        raise ArchiveBroken(f"the member {info.name!r} is no plain file")
+
+
 def _content(tar: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
     stream = tar.extractfile(info)
     content = b"" if stream is None else stream.read()
@@ -202,8 +209,7 @@ def _checked(
     expected = manifest.members.get(info.name)
     if expected is None:
         raise ArchiveBroken(f"the member {info.name!r} is not in its manifest")
-    if not info.isreg():
-        raise ArchiveBroken(f"the member {info.name!r} is no plain file")
+    _check_kind(info)
     if info.name in found:
         raise ArchiveBroken(f"the member {info.name!r} is there twice")
     if info.size != expected.size:

@@ -151,6 +151,21 @@ def test_a_manifest_that_means_nothing_is_refused(change: Any, said: str) -> Non
         read(io.BytesIO(with_manifest(change)))
 
 
+@pytest.mark.parametrize("manifest", [True, False])
+def test_a_member_that_is_only_said_to_be_large_takes_no_memory(manifest: bool) -> None:
+    """A sparse member of some hundred bytes would be unpacked to as many zeros as it says."""
+    (info, content), *_ = members(packed(tree()))
+    sparse = tarfile.TarInfo(info.name if manifest else "collections/eu/functions/collection.mts")
+    sparse.type = tarfile.GNUTYPE_SPARSE
+    header = bytearray(sparse.tobuf(format=tarfile.GNU_FORMAT))
+    header[483:495] = tarfile.itn(64 << 30, 12, tarfile.GNU_FORMAT)
+    header[386:410] = tarfile.itn(0, 12, tarfile.GNU_FORMAT) * 2
+    header[148:156] = b"%06o\0 " % tarfile.calc_chksums(bytes(header))[0]
+    ahead = b"" if manifest else info.tobuf() + content + bytes(-len(content) % 512)
+    with pytest.raises(ArchiveBroken, match="no plain file"):
+        read(io.BytesIO(gzip.compress(ahead + bytes(header) + bytes(1024))))
+
+
 def test_an_archive_that_unpacks_to_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archive, "MOST_BYTES", 1 << 20)
     # A header of 512 bytes that says: the name of the next member has 4 GiB

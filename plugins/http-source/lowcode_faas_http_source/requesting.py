@@ -35,6 +35,8 @@ _NO_MODULE: Final = re.compile(
     r"text/(?:html|css|csv|xml)|application/(?:json|xml|pdf|zip|gzip)|[^/]*/[^/]*\+(?:json|xml)"
     r"|(?:image|audio|font|multipart)/.*"
 )
+#: What may be repeated to the caller: a server can put anything there, for a terminal to obey.
+_MEDIA_TYPE: Final = re.compile(r"[a-z0-9!#$&^_.+-]{1,100}/[a-z0-9!#$&^_.+-]{1,100}")
 _MAX_ETAG: Final = 1024
 _HEADERS: Final = {
     "Accept": "text/javascript, text/typescript, text/plain;q=0.9, */*;q=0.5",
@@ -140,7 +142,8 @@ def _read(asked: Request, answer: requests.Response) -> FetchedSource | str | No
         raise _invalid(f"the URL's server answered {status}, not a source")
     media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if _NO_MODULE.fullmatch(media_type):
-        raise _invalid(f"the URL's server answered with {media_type}, which is no module")
+        named = media_type if _MEDIA_TYPE.fullmatch(media_type) else "another media type"
+        raise _invalid(f"the URL's server answered with {named}, which is no module")
     if answer.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
         raise _invalid("the URL's server answered with a compressed body, which was not asked for")
     source = _body(asked, answer)

@@ -149,6 +149,15 @@ def test_pages_and_data_are_no_modules(
     assert "log in" not in refused.value.detail
 
 
+def test_a_media_type_of_nobody_is_not_repeated(
+    serve: Any, says: Any, fetcher_of: Any, limits: FetchLimits
+) -> None:
+    server = serve(says(200, b"x", Content_Type="image/\x1b[2J"))
+    with pytest.raises(SourceInvalid, match="another media type") as refused:
+        fetcher_of(server).fetch(server.url, limits)
+    assert "\x1b" not in refused.value.detail
+
+
 @pytest.mark.parametrize(
     "media_type",
     [
