@@ -592,6 +592,42 @@ def test_names_that_differ_in_case_are_apart_where_the_disk_tells_them_apart(
         assert current(storage, FunctionRef("", name)) == (1, name.encode())
 
 
+# Deleting
+
+
+@pytest.mark.parametrize(
+    "place", [".git/HEAD", ".envrc", "functions/.draft.mjs", "functions/.git/HEAD"]
+)
+def test_what_people_keep_in_a_collection_is_not_deleted_with_it(
+    storage: FilesStorage, data: Path, place: str
+) -> None:
+    storage.create_collection("org", {"A": "1"})
+    storage.deploy(FunctionRef("org", "f"), draft(b"// f"))
+    storage.delete_function(FunctionRef("org", "f"))
+    theirs = put(data / "collections/org" / place, "theirs")
+    with pytest.raises(CollectionNotEmpty, match=place.split("/")[-2 if ".git" in place else -1]):
+        storage.delete_collection("org")
+    assert theirs.read_text() == "theirs"
+    theirs.unlink()
+    if theirs.parent.name == ".git":
+        theirs.parent.rmdir()
+    storage.delete_collection("org")
+    assert not (data / "collections/org").exists()
+
+
+def test_what_somebody_puts_there_at_that_moment_is_not_deleted_with_it(data: Path) -> None:
+    def drop(point: str) -> None:
+        if point == "collection-delete.checked":
+            put(data / "collections/org/functions/f.mjs", "theirs")
+
+    storage = FilesStorage(data, keep_versions=3, step=drop)
+    storage.create_collection("org", {"A": "1"})
+    with pytest.raises(CollectionNotEmpty, match="f"):
+        storage.delete_collection("org")
+    assert current(storage, FunctionRef("org", "f")) == (1, b"theirs")
+    assert storage.collection_env("org") == {"A": "1"}
+
+
 # Memory
 
 

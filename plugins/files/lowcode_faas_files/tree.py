@@ -34,6 +34,7 @@ from lowcode_faas_files.layout import (
     COLLECTION_META,
     COLLECTIONS,
     FUNCTIONS,
+    VERSIONS,
     collection_parts,
     function_names,
     is_name,
@@ -180,6 +181,13 @@ class Tree:
             temporary = f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(8)}"
             above.rename(segment, temporary)
             self._step("collection-delete.renamed")
+            # People take no lock: what one of them put there meanwhile is theirs.
+            with above.sub(temporary) as taken:
+                try:
+                    _refuse_content(taken, path)
+                except CollectionNotEmpty:
+                    above.rename(temporary, segment)
+                    raise
             _sync(above, path)
             self._step("collection-delete.synced")
             above.remove_tree(temporary)
@@ -229,7 +237,7 @@ def _walk(folder: Folder, path: str, found: list[str]) -> None:
 
 def _refuse_content(folder: Folder, path: str) -> None:
     for entry in folder.names():
-        if entry not in _OWN and not entry.startswith("."):
+        if entry not in _OWN and not entry.startswith(TEMPORARY):
             raise CollectionNotEmpty(f"the collection {path!r} still holds {entry}")
     functions = enter(folder, FUNCTIONS)
     if functions is None:
@@ -245,5 +253,5 @@ def _refuse_content(folder: Folder, path: str) -> None:
         metas = {entry[:-10] for entry in entries if entry.endswith(".meta.json")}
         for entry in entries:
             leftover = entry.endswith((".meta.json", ".env.json")) and entry.split(".")[0] in metas
-            if not leftover and not entry.startswith("."):
+            if not (leftover or entry == VERSIONS or entry.startswith(TEMPORARY)):
                 raise CollectionNotEmpty(f"the collection {path!r} still holds {entry}")
