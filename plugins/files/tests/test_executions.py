@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sqlite3
 import stat
@@ -13,18 +14,31 @@ from typing import Any
 
 import msgspec
 import pytest
-from lowcode_faas_files.executions import statements
+from hypothesis import given
+from hypothesis import strategies as st
+from lowcode_faas_files.executions import adding_up, statements
+from lowcode_faas_files.executions.adding_up import Ranked
 from lowcode_faas_files.executions.store import SqliteExecutions
 
-from lowcode_faas_core.errors import StorageUnavailable
-from lowcode_faas_core.model import FunctionRef, StartKind
+from lowcode_faas_core.errors import CapacityError, StorageUnavailable
+from lowcode_faas_core.model import (
+    ErrorCode,
+    ExecutionError,
+    FunctionRef,
+    Phase,
+    StartKind,
+    Timings,
+    Usage,
+)
 from lowcode_faas_core.records import Record, RecordFilter, RecordStatus
 from lowcode_faas_core.testing.executions_upkeep import ago
+from lowcode_faas_core.testing.memory_executions import MemoryExecutionStore
 from lowcode_faas_core.testing.samples import sample_line, sample_record
 
 MANY = 100_000
 BOUND = 64 << 20
 WEEK_S = 7 * 86_400.0
+ERROR = ExecutionError(code=ErrorCode.HANDLER_ERROR, message="boom", phase=Phase.RUN)
 
 
 @pytest.fixture
@@ -107,8 +121,8 @@ def test_a_hundred_thousand_are_found_through_indexes(
         if select is not None:
             assert_indexed(plan(connection, *select))
             sources = [row[0] for row in connection.execute(*select)]
-        for text, given in statements.branches(wanted, sources, (2**62, 2**62)):
-            steps = plan(connection, text, given)
+        for text, values in statements.branches(wanted, sources, (2**62, 2**62)):
+            steps = plan(connection, text, values)
             assert_indexed(steps)
             assert len(steps) == 1
             assert index is not None
@@ -118,12 +132,12 @@ def test_a_hundred_thousand_are_found_through_indexes(
         took[name] = time.perf_counter() - begun
         expected = [each for each in page.items if index is not None]
         assert len(expected) == {"empty subtree": 0, "run": 10, "running": 0}.get(name, 100)
-    given = {"before": 2**62, "most": 200}
+    before = {"before": 2**62, "most": 200}
     ref = FunctionRef("org1/team1", "f1")
     since = statements.microseconds(ago(hours=1))
     for text, values in (
-        (statements.STATS, (ref.collection_path, ref.name, since)),
-        (statements.OLDEST, given),
+        (statements.SOURCES_OF, (ref.collection_path, ref.name)),
+        (statements.OLDEST, before),
         (statements.EXECUTION, ("x",)),
         (statements.LINES_OF, (0, "x", 10)),
         (statements.LOSE, ("[]",)),
@@ -131,6 +145,11 @@ def test_a_hundred_thousand_are_found_through_indexes(
         steps = plan(connection, text, values)
         assert all("SCAN e" not in step and "SCAN l" not in step for step in steps), steps
         assert all("TEMP B-TREE" not in step for step in steps), steps
+    slice_of = {"source": 1, "us": since, "row": -1, "most": 10}
+    steps = [step for step in plan(connection, statements.STATS, slice_of) if "executions" in step]
+    assert steps == [
+        "SEARCH executions USING INDEX executions_by_source (source_id=? AND started_us>?)"
+    ]
     begun = time.perf_counter()
     found = store.stats(ref, ago(hours=1))
     took["stats"] = time.perf_counter() - begun
@@ -139,17 +158,57 @@ def test_a_hundred_thousand_are_found_through_indexes(
     print({name: f"{seconds * 1000:.1f} ms" for name, seconds in took.items()})
 
 
-def test_statistics_of_all_that_is_kept_take_one_statement(store: SqliteExecutions) -> None:
+@pytest.mark.parametrize("slice_of", [1, 7, 100, 10_000])
+def test_statistics_are_the_same_however_they_are_sliced(
+    store: SqliteExecutions, monkeypatch: pytest.MonkeyPatch, slice_of: int
+) -> None:
+    monkeypatch.setattr(adding_up, "SLICE", slice_of)
     at = time.time() - 1000
     records = [
-        msgspec.structs.replace(_nth(n, at), collection_path="c", function_name="f")
-        for n in range(20_000)
+        msgspec.structs.replace(
+            _nth(n, at),
+            collection_path="c",
+            function_name="f",
+            deployment_id=f"deployment-{n % 3}",
+            # Several of one moment, and some that have no verdict
+            started_at=ago(seconds=100 - n // 20),
+            status=RecordStatus.LOST if n % 11 == 5 else _nth(n, at).status,
+            start=None if n % 11 == 5 else _nth(n, at).start,
+            timings_ms=None if n % 11 == 5 else Timings(0.0, 0.0, n * 7 % 90 / 8, n * 13 % 90 / 8),
+            usage=Usage(cpu_ms=n / 7, max_rss_bytes=n) if n % 2 else Usage(None, None),
+            error=ERROR if n % 10 == 0 else None,
+        )
+        for n in range(500)
     ]
     store.record(records, [])
-    begun = time.perf_counter()
-    found = store.stats(FunctionRef("c", "f"), ago(hours=1))
-    print(f"20,000 added up in {(time.perf_counter() - begun) * 1000:.0f} ms")
-    assert sum(found.by_status.values()) == 20_000
+    other = [msgspec.structs.replace(_nth(9, at), collection_path="c", function_name="g")]
+    store.record(other, [])
+    plain = MemoryExecutionStore()
+    plain.record(records, [])
+    for since in (ago(hours=1), records[250].started_at, ago(seconds=-9)):
+        found, expected = (each.stats(FunctionRef("c", "f"), since) for each in (store, plain))
+        assert found == expected
+
+
+@given(st.lists(st.lists(st.floats(0, 1e9) | st.sampled_from([0.0, 1.5, 2.0]))))
+def test_the_one_at_a_rank_is_found_without_sorting_all(pieces: list[list[float]]) -> None:
+    ranked = Ranked()
+    for piece in pieces:
+        ranked.add(list(piece))
+    every = sorted(value for piece in pieces for value in piece)
+    for share in (0.01, 0.5, 0.95, 0.99, 1.0):
+        expected = every[max(0, math.ceil(share * len(every)) - 1)] if every else None
+        assert ranked.at(share) == expected
+
+
+def test_only_one_adds_up_at_a_time(
+    store: SqliteExecutions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lowcode_faas_files.executions.store.ADD_UP_S", 0.05)
+    ref = FunctionRef("c", "f")
+    with store._adding_up, pytest.raises(CapacityError):
+        store.stats(ref, ago(hours=1))
+    assert store.stats(ref, ago(hours=1)).by_status == {}
 
 
 def test_the_size_keeps_to_its_bound_under_constant_load(

@@ -26,6 +26,7 @@ __all__ = [
     "OLDEST",
     "RUNNING_OWNERS",
     "SOURCES",
+    "SOURCES_OF",
     "SOURCE_IDS",
     "STATS",
     "TOGETHER",
@@ -161,14 +162,30 @@ DELETE FROM interests WHERE execution_id IN (
     SELECT execution_id FROM interests ORDER BY until
     LIMIT max(0, (SELECT count(*) FROM interests) - ?))"""
 
-#: Parameters: collection, name, since. One row: a JSON array of what is to be added up.
+#: Parameters: collection, name. One row: a JSON array of the ids of its sources.
+SOURCES_OF: Final = """
+SELECT json_group_array(id) FROM sources INDEXED BY sources_by_name
+WHERE collection_path = ? AND function_name = ?"""
+
+#: Parameters: a source, after which moment and row, how many. One row: a JSON array of their sums.
 STATS: Final = """
-SELECT json_group_array(json_array(e.status, e.start, e.run_ms, e.total_ms, e.cpu_ms,
-    e.max_rss_bytes, iif(e.has_error, e.started_us, NULL), e.execution_id))
-FROM sources s
-CROSS JOIN executions e INDEXED BY executions_by_source
-    ON e.source_id = s.id AND e.started_us >= ?3
-WHERE s.collection_path = ?1 AND s.function_name = ?2"""
+WITH slice AS MATERIALIZED (
+    SELECT id, execution_id, started_us, status, start, run_ms, total_ms, cpu_ms, max_rss_bytes, has_error
+    FROM executions INDEXED BY executions_by_source
+    WHERE source_id = :source AND (started_us, id) > (:us, :row)
+    ORDER BY started_us, id LIMIT :most)
+SELECT json_array(
+    json((SELECT json_group_object(status, count)
+        FROM (SELECT status, count(*) AS count FROM slice GROUP BY status))),
+    json(json_group_array(run_ms) FILTER (WHERE run_ms IS NOT NULL)),
+    json(json_group_array(total_ms) FILTER (WHERE total_ms IS NOT NULL)),
+    count(start), count(*) FILTER (WHERE start = 'cold'), sum(cpu_ms), max(max_rss_bytes),
+    (SELECT started_us FROM slice WHERE has_error ORDER BY started_us DESC, execution_id DESC LIMIT 1),
+    (SELECT execution_id FROM slice WHERE has_error
+        ORDER BY started_us DESC, execution_id DESC LIMIT 1),
+    (SELECT started_us FROM slice ORDER BY started_us DESC, id DESC LIMIT 1),
+    (SELECT id FROM slice ORDER BY started_us DESC, id DESC LIMIT 1))
+FROM slice"""
 
 
 def microseconds(moment: str) -> int:

@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,20 +16,19 @@ from typing import Any, Final
 
 import msgspec
 
-from lowcode_faas_core.errors import ExecutionIdTaken, InvalidValue, NotFound
+from lowcode_faas_core.errors import CapacityError, ExecutionIdTaken, InvalidValue, NotFound
 from lowcode_faas_core.interfaces.executions import ExecutionStore
 from lowcode_faas_core.model import FunctionRef, Page
 from lowcode_faas_core.paging import decode_cursor, encode_cursor
 from lowcode_faas_core.records import (
     FunctionStats,
-    Measured,
     Record,
     RecordedLine,
     RecordFilter,
     RecordStatus,
-    stats_of,
 )
 from lowcode_faas_files.executions import statements
+from lowcode_faas_files.executions.adding_up import AddedUp
 from lowcode_faas_files.executions.database import Database
 from lowcode_faas_files.executions.owners import Owners
 from lowcode_faas_files.executions.upkeep import Upkeep
@@ -36,6 +37,8 @@ __all__ = ["SqliteExecutions"]
 
 #: Ids that may be of interest at a time.
 MOST_INTERESTS: Final = 1000
+#: So long a look at statistics waits for those of others, in seconds: each takes memory.
+ADD_UP_S: Final = 5.0
 #: After every moment and every row.
 _END: Final = (2**62, 2**62)
 
@@ -61,6 +64,7 @@ class SqliteExecutions(ExecutionStore):
         self._database = Database(self.place(data_dir))
         self._owners = Owners(folder / "owners")
         self._upkeep = Upkeep(self._database, self._owners)
+        self._adding_up = threading.Lock()
 
     def begin(self, record: Record) -> None:
         fields = _fields(record, self._owners.own())
@@ -148,18 +152,17 @@ class SqliteExecutions(ExecutionStore):
         return [_line(document) for (document,) in rows]
 
     def stats(self, ref: FunctionRef, since: str) -> FunctionStats:
-        given = (ref.collection_path, ref.name, statements.microseconds(since))
-        with self._database.reading() as connection:
-            [(document,)] = connection.execute(statements.STATS, given)
-        rows = _rows(document)
-        failed = max(((row[6], row[7]) for row in rows if row[6] is not None), default=None)
-        last_error: Record | None = None
-        if failed is not None:
-            try:
-                last_error = self.execution(failed[1])
-            except NotFound:
-                last_error = None  # deleted a moment ago
-        return stats_of((Measured(*row[:6]) for row in rows), last_error)
+        if not self._adding_up.acquire(timeout=ADD_UP_S):
+            raise CapacityError("statistics of others are being added up")
+        try:
+            added = AddedUp(self._database, ref, statements.microseconds(since))
+            last_error: Record | None = None
+            if added.failed_id:
+                with contextlib.suppress(NotFound):  # deleted a moment ago
+                    last_error = self.execution(added.failed_id)
+            return added.stats(last_error)
+        finally:
+            self._adding_up.release()
 
     def show_interest(self, execution_id: str, seconds: float) -> bool:
         now = time.time()
