@@ -26,6 +26,7 @@ from lowcode_faas_core.errors import (
     InvalidValue,
     LanguageConflict,
     SourceCorrupt,
+    Superseded,
     VersionNotFound,
     VersionNotKept,
 )
@@ -95,6 +96,8 @@ class DocumentStorage(Storage):
     the implementation are :meth:`transaction`, ``check`` and ``close``.
     """
 
+    checks_replaced = True
+
     @abstractmethod
     def transaction(self, *, write: bool) -> AbstractContextManager[Documents]:
         """**Required.** Begin a transaction, which ends with the block.
@@ -159,10 +162,14 @@ class DocumentStorage(Storage):
             _collection(documents, ref.collection_path)
             function = _found(documents, ref)
             if function is None:
+                if draft.replaces is not None:
+                    raise FunctionNotFound(f"there is no function {ref}")
                 moment = now()
                 function = _Function(moment, moment, draft.env or {}, 0)
             else:
                 current = _version(documents, ref, function)
+                if draft.replaces not in (None, current.deployment_id):
+                    raise Superseded(f"version {current.version} of {ref} was deployed meanwhile")
                 if current.language is not draft.language:
                     raise LanguageConflict(f"{ref} exists in {current.language.value}")
                 if draft.env is not None:

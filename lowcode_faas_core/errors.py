@@ -16,7 +16,7 @@ A function's own failure is never one of these: it is a :class:`~lowcode_faas_co
           CollectionNotFound · FunctionNotFound · VersionNotFound · ExecutionsNotKept
         Conflict              409
           CollectionExists · CollectionNotEmpty · LanguageConflict · NameClash
-          VersionNotKept · ExecutionIdTaken · InputNotKept
+          Superseded · VersionNotKept · ExecutionIdTaken · InputNotKept
         PayloadTooLarge       413
         UnsupportedMedia      415
         InvalidValue          422   well-formed but illegal; carries a JSON pointer
@@ -81,6 +81,7 @@ __all__ = [
     "StartError",
     "StorageFull",
     "StorageUnavailable",
+    "Superseded",
     "Unauthenticated",
     "UnconfirmedEnd",
     "UnsupportedMedia",
@@ -252,6 +253,13 @@ class NameClash(Conflict):
 
     code = "name_clash"
     title = "The name clashes with another on this file system"
+
+
+class Superseded(Conflict):
+    """Raised when what was to be replaced is no longer the current deployment."""
+
+    code = "superseded"
+    title = "Another deployment came first"
 
 
 class VersionNotKept(Conflict):

@@ -160,7 +160,11 @@ class SandboxLimits(msgspec.Struct, frozen=True):
 
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True):
-    """What someone wants to deploy. ``env=None`` leaves the function's env as it is."""
+    """What someone wants to deploy. ``env=None`` leaves the function's env as it is.
+
+    ``replaces`` is the id of the deployment it was made of: it is for no other one to take its
+    place, and for no function that was deleted meanwhile.
+    """
 
     source: bytes
     language: Language
@@ -169,6 +173,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     env: dict[str, str] | None = None
     source_url: str | None = None
     checked: bool = False
+    replaces: str | None = None
 
 
 class SourceFault(msgspec.Struct, frozen=True):

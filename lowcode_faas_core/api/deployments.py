@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import Final
 
@@ -15,8 +16,8 @@ from lowcode_faas_core.api.environments import check_level
 from lowcode_faas_core.api.queries import collection_of, function_of, read_query, version_of
 from lowcode_faas_core.api.routing import function_route
 from lowcode_faas_core.callers import Verb, requires
-from lowcode_faas_core.errors import InvalidValue, SourceInvalid
-from lowcode_faas_core.model import Draft, FunctionRef, Language, Limits, Reuse
+from lowcode_faas_core.errors import InvalidValue, SourceInvalid, Superseded
+from lowcode_faas_core.model import Deployment, Draft, FunctionRef, Language, Limits, Reuse
 from lowcode_faas_core.names import check_function_name
 
 __all__ = ["DeployBody", "PullBody", "RollbackBody", "blueprint"]
@@ -26,6 +27,8 @@ blueprint = Blueprint("deployments", __name__)
 _SHA256: Final = re.compile("[0-9a-f]{64}")
 _CODE: Final = "/source_code"
 _URL: Final = "/source_url"
+#: How often a source that was fetched is offered to a function that others deploy all the time.
+TRIES: Final = 3
 
 
 class DeployBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -110,23 +113,38 @@ def pull(name: str, collection_path: str | None = None) -> Response:
     ref = function_of(name, collection_path, query, body.collection_path)
     if body.sha256 is not None and not _SHA256.fullmatch(body.sha256):
         raise InvalidValue("must be a sha256: 64 hexadecimal digits, lower case", "/sha256")
-    storage = services().storage
-    current = storage.deployment(ref)
+    current = services().storage.deployment(ref)
     url = current.source_url if body.source_url is None else body.source_url
     if url is None:
         raise InvalidValue("this function was not deployed from a URL; name one", _URL)
     found = services().fetching.fetch(url, pinned=body.sha256, kept=current.sha256)
-    source = storage.source(current) if found is None else found.source
-    same = found is None or found.sha256 == current.sha256
-    draft = Draft(
-        source=source,
-        language=current.language,
-        reuse=current.reuse,
-        limits=current.limits,
-        source_url=url,
-        checked=current.checked if same else _check(source, current.language, _URL),
-    )
-    return _deployed(ref, draft)
+    source = services().storage.source(current) if found is None else found.source
+    left = TRIES
+    while True:
+        left -= 1
+        draft = Draft(
+            source=source,
+            language=current.language,
+            reuse=current.reuse,
+            limits=current.limits,
+            source_url=url,
+            checked=_checked_anew(current, source),
+            replaces=current.deployment_id,
+        )
+        try:
+            return _deployed(ref, draft)
+        except Superseded:
+            # Others have deployed while it was fetched, which may have taken half a minute: what
+            # they wanted beside the source counts.
+            if left == 0:
+                raise
+            current = services().storage.deployment(ref)
+
+
+def _checked_anew(current: Deployment, source: bytes) -> bool:
+    if hashlib.sha256(source).hexdigest() == current.sha256:
+        return current.checked
+    return _check(source, current.language, _URL)
 
 
 @function_route(blueprint, "/functions/<name>/rollback", "POST")

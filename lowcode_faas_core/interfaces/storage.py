@@ -58,6 +58,10 @@ class Storage(Versioned, ABC):
     #: ``lowcode_faas_core.lanes``; else it is asked in a thread where others would wait for it.
     on_lanes: bool = False
 
+    #: **Optional (default: no).** Whether :meth:`deploy` looks at what a draft ``replaces``. Where it
+    #: does not, a pull that others overtake may bring back what they deleted, or undo their limits.
+    checks_replaced: bool = False
+
     @abstractmethod
     def create_collection(self, path: str, env: dict[str, str]) -> Collection:
         """**Required.** Register ``path``; unregistered parents are registered with empty env.
@@ -108,9 +112,12 @@ class Storage(Versioned, ABC):
         A draft whose bytes, language, reuse and limits equal the current deployment's makes no
         version (``created=False``); its env, when given, is still written. Versions count from 1
         and concurrent deploys get different ones. Deployment ids are unique for ever, also across
-        delete and re-creation.
+        delete and re-creation. With ``checks_replaced``, a draft that says what it ``replaces``
+        changes nothing else: whether that is current is found out in the same step as the deploy.
 
         :raises CollectionNotFound: when the collection is not registered.
+        :raises FunctionNotFound: when what it replaces was deleted.
+        :raises Superseded: when that is not the current deployment.
         :raises LanguageConflict: when the function exists in the other language.
         """
 

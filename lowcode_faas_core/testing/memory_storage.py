@@ -19,6 +19,7 @@ from lowcode_faas_core.errors import (
     InvalidValue,
     LanguageConflict,
     SourceCorrupt,
+    Superseded,
     VersionNotFound,
     VersionNotKept,
 )
@@ -64,6 +65,8 @@ class MemoryStorage(Storage):
     For tests of what stands on a storage: ``sources`` may be damaged to see a corrupt source
     refused, and while ``fail_with`` is set every method raises it.
     """
+
+    checks_replaced = True
 
     def __init__(self, *, keep_versions: int | None = None) -> None:
         #: How many versions of a function keep their bytes; ``None``: all.
@@ -125,8 +128,12 @@ class MemoryStorage(Storage):
             self._collection(ref.collection_path)
             function = self._functions.get(ref)
             sha256 = hashlib.sha256(draft.source).hexdigest()
+            if function is None and draft.replaces is not None:
+                raise FunctionNotFound(f"there is no function {ref}")
             if function is not None:
                 current = function.current
+                if draft.replaces not in (None, current.deployment_id):
+                    raise Superseded(f"version {current.version} of {ref} was deployed meanwhile")
                 if current.language is not draft.language:
                     raise LanguageConflict(f"{ref} exists in {current.language.value}")
                 if draft.env is not None:

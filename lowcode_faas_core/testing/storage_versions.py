@@ -5,9 +5,17 @@ from __future__ import annotations
 import hashlib
 from contextlib import suppress
 
+import msgspec
 import pytest
 
-from lowcode_faas_core.errors import LanguageConflict, RequestError, VersionNotFound, VersionNotKept
+from lowcode_faas_core.errors import (
+    FunctionNotFound,
+    LanguageConflict,
+    RequestError,
+    Superseded,
+    VersionNotFound,
+    VersionNotKept,
+)
 from lowcode_faas_core.interfaces.storage import Storage
 from lowcode_faas_core.model import FunctionRef, Language, Limits, Reuse
 from lowcode_faas_core.testing.samples import sample_draft as draft
@@ -213,6 +221,31 @@ class StorageVersionsContract:
         assert storage.resolve(REF).deployment == row
         assert storage.source(row) == b"1"
         assert not storage.deploy(REF, draft(b"1", reuse=Reuse.FRESH, limits=limits)).created
+
+    def test_a_draft_that_replaces_replaces_nothing_else(self, storage: Storage) -> None:
+        """What was deployed or deleted since its maker looked stays so, and nothing is changed."""
+        if not storage.checks_replaced:
+            pytest.skip("this storage does not look at what a draft replaces")
+        first = storage.deploy(REF, draft(b"// 1")).deployment
+        of_the_first = msgspec.structs.replace(draft(b"// 2"), replaces=first.deployment_id)
+        second = storage.deploy(REF, of_the_first).deployment
+        assert second.version == 2
+        for late in (of_the_first, msgspec.structs.replace(of_the_first, source=b"// 3", env={})):
+            with pytest.raises(Superseded):
+                storage.deploy(REF, late)
+        assert storage.deployment(REF) == second
+        same = msgspec.structs.replace(draft(b"// 2"), replaces=second.deployment_id)
+        assert not storage.deploy(REF, same).created
+        storage.delete_function(REF)
+        for late in (of_the_first, same):
+            with pytest.raises(FunctionNotFound):
+                storage.deploy(REF, late)
+            with pytest.raises(FunctionNotFound):
+                storage.deployment(REF)
+        anew = storage.deploy(REF, draft(b"// 2")).deployment
+        with pytest.raises(Superseded):
+            storage.deploy(REF, same)
+        assert storage.deployment(REF) == anew
 
     def test_rollback_to_the_current_version(self, storage: Storage) -> None:
         """It makes a row, too."""

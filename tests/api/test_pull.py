@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+import msgspec
 import pytest
 
-from lowcode_faas_core.model import SourceCheck, SourceFault
+from lowcode_faas_core.fetching import SourceFetching
+from lowcode_faas_core.model import FunctionRef, SourceCheck, SourceFault
 
 ONE = "export const handler = () => ({ok: true, data: 1});\n"
 TWO = "export const handler = () => ({ok: true, data: 2});\n"
@@ -209,3 +211,56 @@ class TestOverHttp:
             refused = pull(api, source_url=url)
             refused.refused(502 if code == "source_unavailable" else 422, code)
         assert api.get("/functions/greet").json["current"] == first
+
+
+class TestOvertaken:
+    """Others deploy or delete while the source is fetched, which may take half a minute."""
+
+    @pytest.fixture
+    def meanwhile(self, monkeypatch: pytest.MonkeyPatch) -> Any:
+        """Have something happen once the source is there."""
+        fetch = SourceFetching.fetch
+
+        def do(action: Any) -> None:
+            def fetched(*args: Any, **kwargs: Any) -> Any:
+                found = fetch(*args, **kwargs)
+                action()
+                return found
+
+            monkeypatch.setattr(SourceFetching, "fetch", fetched)
+
+        return do
+
+    def test_what_was_deleted_stays_so(self, api: Any, meanwhile: Any) -> None:
+        deployed(api)
+        meanwhile(lambda: api.delete("/functions/greet"))
+        pull(api, source_url=api.sources.publish(TWO)).refused(404, "function_not_found")
+        api.get("/functions/greet").refused(404, "function_not_found")
+
+    def test_limits_of_others_stay(self, api: Any, meanwhile: Any) -> None:
+        deployed(api)
+        limits = {"memory_mb": 96}
+        given = {"name": "greet", "source_code": ONE, "reuse": "fresh", "limits": limits}
+        meanwhile(lambda: api.post("/functions", given))
+        answer = pull(api, source_url=api.sources.publish(TWO))
+        assert answer.status == 201
+        assert (answer.json["version"], answer.json["sha256"]) == (3, sha256(TWO))
+        assert (answer.json["reuse"], answer.json["limits"]["memory_mb"]) == ("fresh", 96)
+
+    def test_whoever_is_overtaken_every_time_is_told(
+        self, stub_api: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        deployed(stub_api)
+        storage = stub_api.storage
+        deploy, count = storage.deploy, iter(range(9))
+
+        def overtaken(ref: Any, draft: Any) -> Any:
+            if draft.replaces is not None:
+                other = f"export const handler = {next(count)};".encode()
+                deploy(ref, msgspec.structs.replace(draft, source=other, replaces=None))
+            return deploy(ref, draft)
+
+        monkeypatch.setattr(storage, "deploy", overtaken)
+        two = stub_api.sources.publish(TWO)
+        pull(stub_api, source_url=two).refused(409, "superseded")
+        assert storage.deployment(FunctionRef("", "greet")).version == 4

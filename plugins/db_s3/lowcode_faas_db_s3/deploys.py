@@ -13,6 +13,7 @@ from lowcode_faas_core.errors import (
     CollectionNotFound,
     FunctionNotFound,
     LanguageConflict,
+    Superseded,
     VersionNotFound,
 )
 from lowcode_faas_core.ids import new_id, now
@@ -113,6 +114,8 @@ class Deploys:
         ref = wanted.ref
         rows = self._pool.read(queries.DEPLOYMENT, (None, ref.collection_path, ref.name))
         if not rows:
+            if wanted.draft.replaces is not None:
+                raise FunctionNotFound(f"there is no function {ref}")
             # An object for a collection that is not there would be an orphan at every mistake.
             if not self._pool.read(queries.COLLECTION, (ref.collection_path,)):
                 raise _no_collection(ref)
@@ -132,7 +135,7 @@ class Deploys:
         """Inside the transaction. ``None``: a version is needed, and its object is not stored."""
         ref, draft = wanted.ref, wanted.draft
         made_at = now()
-        if stored:
+        if stored and draft.replaces is None:
             try:
                 cursor.execute(
                     _CREATE, (ref.collection_path, ref.name, draft.language.value, made_at, made_at)
@@ -142,8 +145,14 @@ class Deploys:
         cursor.execute(_LOCK, (ref.collection_path, ref.name))
         row = cursor.fetchone()
         if row is None:
+            if draft.replaces is not None:
+                raise FunctionNotFound(f"there is no function {ref}")
             return None
         function_id, language, latest = row
+        if draft.replaces is not None:
+            replaced = _current(cursor, ref)
+            if replaced.deployment_id != draft.replaces:
+                raise Superseded(f"version {replaced.version} of {ref} was deployed meanwhile")
         if language != draft.language.value:
             raise LanguageConflict(f"{ref} exists in {language}")
         env = None if draft.env is None else queries.env_text(draft.env)

@@ -60,6 +60,7 @@ class DbS3Storage(Storage):
     """Every version is kept until its function is deleted; see the package's README."""
 
     on_lanes = True
+    checks_replaced = True
 
     def __init__(
         self,

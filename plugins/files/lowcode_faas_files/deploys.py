@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import msgspec
 
-from lowcode_faas_core.errors import CollectionNotFound, FunctionNotFound, LanguageConflict
+from lowcode_faas_core.errors import (
+    CollectionNotFound,
+    FunctionNotFound,
+    LanguageConflict,
+    Superseded,
+)
 from lowcode_faas_core.ids import new_id, now
 from lowcode_faas_core.model import Deployment, DeployOutcome, Draft, FunctionRef
 from lowcode_faas_files.catalogue import Catalogue
@@ -36,6 +41,7 @@ class Deploys:
             env = encode(draft.env) if draft.env is not None else None
             # Meta and env without a source are what a removal has left.
             old = view.meta if view.exists else None
+            _check_replaced(ref, draft, old)
             if old is not None:
                 if old.current.language is not draft.language:
                     raise LanguageConflict(f"{ref} exists in {old.current.language.value}")
@@ -151,6 +157,15 @@ class Deploys:
         )
         plan = Plan(operation, ref.name, old, meta, source, env, publish=True)
         self._writer.commit(functions, plan)
+
+
+def _check_replaced(ref: FunctionRef, draft: Draft, old: Meta | None) -> None:
+    if draft.replaces is None:
+        return
+    if old is None:
+        raise FunctionNotFound(f"there is no function {ref}")
+    if old.current.deployment_id != draft.replaces:
+        raise Superseded(f"version {old.current.version} of {ref} was deployed meanwhile")
 
 
 def _is_same(current: Row, draft: Draft, digest: str) -> bool:

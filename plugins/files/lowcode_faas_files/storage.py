@@ -71,6 +71,8 @@ class FilesStorage(Storage):
     Reads take no lock. Nothing is opened before the first use, and nothing stays open after it.
     """
 
+    checks_replaced = True
+
     def __init__(
         self,
         data_dir: Path,
