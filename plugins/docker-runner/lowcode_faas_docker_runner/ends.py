@@ -42,15 +42,16 @@ class _Crew:
 
     def do(self, work: Work) -> None:
         with self._condition:
-            if not self._threads:
-                # All at once: a later count of threads must not depend on how busy it was.
-                self._threads = [
-                    threading.Thread(target=self._run, name=f"{self._name}-{n}", daemon=True)
-                    for n in range(self._size)
-                ]
-                for thread in self._threads:
-                    thread.start()
             heapq.heappush(self._due, (0.0, next(self._numbers), work, AGAIN_S))
+            # All at once: a later count of threads must not depend on how busy it was.
+            while len(self._threads) < self._size:
+                name = f"{self._name}-{len(self._threads)}"
+                thread = threading.Thread(target=self._run, name=name, daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:  # none can be had: whoever comes next tries again
+                    break
+                self._threads.append(thread)
             self._condition.notify()
 
     def hurry(self) -> None:

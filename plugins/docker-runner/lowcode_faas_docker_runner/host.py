@@ -63,9 +63,13 @@ class DockerHost:
         with self._lock:
             first, self._begun = not self._begun, True
         if first:
-            self.reaper.open()
-            if self.settings.prewarm_image:
-                self.images.prewarm()
+            try:
+                self.reaper.open()
+                if self.settings.prewarm_image:
+                    self.images.prewarm()
+            except RuntimeError as error:  # no thread can be had; whoever comes next tries again
+                self._begun = False
+                raise RunnerUnavailable(f"the runner cannot begin: {error}") from error
 
     def create(
         self,

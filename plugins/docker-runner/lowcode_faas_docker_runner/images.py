@@ -99,7 +99,13 @@ class Images:
                 if not pull.over.is_set() or (pull.failure is not None and recent):
                     return pull
             pull = self._pull = _Pull()
-        threading.Thread(target=self._run, args=(pull,), name="docker-pull", daemon=True).start()
+        thread = threading.Thread(target=self._run, args=(pull,), name="docker-pull", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            pull.failure = "no thread can be had to pull the image"
+            pull.ended = time.monotonic()
+            pull.over.set()
         return pull
 
     def _run(self, pull: _Pull) -> None:

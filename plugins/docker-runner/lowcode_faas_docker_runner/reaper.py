@@ -46,10 +46,9 @@ class Reaper:
         if self._thread is None:
             with self._lock:
                 if self._thread is None:
-                    self._thread = threading.Thread(
-                        target=self._run, name="docker-reaper", daemon=True
-                    )
-                    self._thread.start()
+                    thread = threading.Thread(target=self._run, name="docker-reaper", daemon=True)
+                    thread.start()
+                    self._thread = thread
 
     def reap(self) -> int:
         """Remove what is ours and ownerless; return how many containers that was."""

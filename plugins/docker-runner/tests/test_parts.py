@@ -133,6 +133,21 @@ def test_what_is_not_over_is_tried_again_and_at_once_when_hurried():
     ends.close(5)
 
 
+def test_a_thread_that_cannot_be_had_is_tried_for_again(monkeypatch):
+    ends, first, second = Ends(), threading.Event(), threading.Event()
+
+    def fails(_thread):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", fails)
+        ends.settle(lambda: first.set() or True)
+    ends.settle(lambda: second.set() or True)
+    assert first.wait(5)
+    assert second.wait(5)
+    ends.close(5)
+
+
 def test_an_error_in_one_does_not_end_the_threads():
     ends, done = Ends(), threading.Event()
     failed = []
