@@ -89,7 +89,8 @@ class Tail:
                 continue  # it is found again
             self._seen[run["execution_id"]] = run["started_at"]
         for run in reversed(shown):
-            yield from self._read(self._enter(run))
+            # All of them: what a run that printed nothing left behind may have printed since.
+            yield from self._lines(self._enter(run))
 
     def follow(self) -> Iterator[Printed | Unreachable | Refused]:
         """Yield lines as they come, for ever; and what went wrong, when it did not the time before.
@@ -165,12 +166,22 @@ class Tail:
                 yield run
 
     def _read(self, reading: _Reading) -> Iterator[Printed]:
-        """Yield the lines that are there, of a run that ended for the last time."""
-        summary = reading.run["logs"]
-        if summary is None or summary["lines"]:
-            for line in self._api.pages(f"{_path(reading.run)}/logs", {"limit": PAGE}):
-                if (printed := self._take(reading, line)) is not None:
-                    yield printed
+        """Yield the lines that are there, of a run that ended for the last time.
+
+        Of those that come thick and fast, one that succeeded and printed nothing is not asked for.
+        """
+        run = reading.run
+        printed = run["logs"] is None or run["logs"]["lines"] or run["logs"]["truncated"]
+        # What the platform says is not counted, and a run that did not succeed has such a line.
+        if printed or run["status"] != "succeeded":
+            yield from self._lines(reading)
+        else:
+            del self._readings[run["execution_id"]]
+
+    def _lines(self, reading: _Reading) -> Iterator[Printed]:
+        for line in self._api.pages(f"{_path(reading.run)}/logs", {"limit": PAGE}):
+            if (printed := self._take(reading, line)) is not None:
+                yield printed
         if reading.run["status"] != "running":
             del self._readings[reading.run["execution_id"]]
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.integration.conftest import COMMAND
-from tests.integration.typing_commands import environment
+from tests.integration.typing_commands import environment, typed
 
 COUNTS = """
 export const handler = async ({name, to, pause}) => {
@@ -23,6 +23,13 @@ export const handler = async ({name, to, pause}) => {
     if (pause) await new Promise((done) => setTimeout(done, pause));
   }
   return {ok: true};
+};
+"""
+FAILS = """
+export const handler = ({how}) => {
+  if (how === "throws") throw new Error("boom");
+  if (how === "late") setTimeout(() => console.log("late of a quiet run"), 20);
+  return new Promise((done) => setTimeout(() => done({ok: true}), how === "waits" ? 200 : 0));
 };
 """
 Start = Callable[..., "Follower"]
@@ -131,3 +138,38 @@ def test_following_outlives_the_service(
     assert follower.err.read_text().count("trying again") == 1
     assert "does not answer" in said
     assert follower.interrupt() == 130
+
+
+def test_what_a_run_that_printed_nothing_failed_by_is_shown(
+    serve: Callable[..., Any], follow: Start, poll: Callable[..., Any], tmp_path: Path
+) -> None:
+    # Given a function that prints nothing itself, and fails
+    service = serve(WORKERS="1")
+    service.deploy("fails", FAILS)
+    run = typed(tmp_path, service.url)
+    service.invoke("fails", {"how": "throws"})
+    poll("it is written down", lambda: run("executions", "list")[1])
+    # Then its error is what is seen of it, at once and by those who follow
+    _, out, _ = run("logs", "fails")
+    assert out.count("  error  handler_error: Error: boom") == 1, out
+    follower = follow(service, "fails", "-f", "--json", "-n", "0")
+    service.invoke("fails", {"how": "quiet"})
+
+    def followed() -> bool:
+        service.invoke("fails", {"how": "throws"})
+        return any("boom" in text for text in follower.messages())
+
+    poll("its error is followed", followed)
+    assert follower.interrupt() == 130
+
+
+def test_what_a_quiet_run_printed_after_its_end_is_shown(
+    serve: Callable[..., Any], poll: Callable[..., Any], tmp_path: Path
+) -> None:
+    service = serve(WORKERS="1")
+    service.deploy("fails", FAILS)
+    run = typed(tmp_path, service.url)
+    # What one run left behind goes on during the next
+    service.invoke("fails", {"how": "late"})
+    service.invoke("fails", {"how": "waits"})
+    poll("it is shown", lambda: "late of a quiet run" in run("logs", "fails")[1])
