@@ -13,9 +13,8 @@ from typing import Any, Final
 import click
 
 from lowcode_faas_core.cli.calling import INTERRUPTED
-from lowcode_faas_core.cli.columns import printable
 from lowcode_faas_core.cli.deploy import FUNCTION_ENV, LANGUAGES, read_env
-from lowcode_faas_core.cli.invoke import pairs, read_input, show_result
+from lowcode_faas_core.cli.invoke import indented, pairs, read_input, show_result
 from lowcode_faas_core.cli.starting import refusing
 from lowcode_faas_core.cli.watching import Watch
 from lowcode_faas_core.cli.workbench import Workbench
@@ -112,7 +111,9 @@ def _named(data: str) -> list[Path]:
 
 
 def _show(event: LogEvent) -> None:
-    click.echo(f"{event.level:5}  {printable(event.message)}", err=True)
+    if (event.log_stream, event.level) == ("platform", "error"):
+        return  # what the run failed by: its result says so, too
+    click.echo(f"{event.level:5}  {indented(event.message)}", err=True)
 
 
 def _as_usage(error: Exception) -> click.ClickException:

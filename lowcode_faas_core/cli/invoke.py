@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -14,7 +14,10 @@ from lowcode_faas_core.cli.columns import printable
 from lowcode_faas_core.client.connection import Connection
 from lowcode_faas_core.client.paths import function_path
 
-__all__ = ["invoke", "pairs", "read_input", "show_result"]
+__all__ = ["indented", "invoke", "pairs", "read_input", "show_result"]
+
+#: What lines below the first of a message begin with.
+INDENT: Final = "    "
 
 
 @click.command()
@@ -57,15 +60,28 @@ def show_result(result: dict[str, Any], as_json: bool) -> None:
     if result["output"] is not None:
         show_json(result["output"])
     error = result["error"]
-    why = f": {printable(error['message'])}" if error else ""
+    why, *more = (f": {error['message']}" if error else "").split("\n")
     total = result["timings_ms"]["total"]
     click.echo(
-        f"{result['status']}{why}  ({result['start']} start, {total:.1f} ms, version "
+        f"{result['status']}{printable(why)}  ({result['start']} start, {total:.1f} ms, version "
         f"{result['deployment_version']}, execution {result['execution_id']})",
         err=True,
     )
-    if error and error.get("stack"):
-        click.echo("\n".join(map(printable, error["stack"].splitlines())), err=True)
+    stack = (error and error.get("stack")) or ""
+    if error and error["message"] not in stack:
+        click.echo("".join(f"{line}\n" for line in _below(more)), err=True, nl=False)
+    if stack:
+        click.echo("\n".join(map(printable, stack.split("\n"))), err=True)
+
+
+def indented(message: str) -> str:
+    """Return a message for a terminal: its lines below the first cannot pass for another's."""
+    first, *more = message.split("\n")
+    return "\n".join([printable(first), *_below(more)])
+
+
+def _below(lines: list[str]) -> list[str]:
+    return [f"{INDENT}{printable(line)}" if line else "" for line in lines]
 
 
 def pairs(given: tuple[str, ...]) -> dict[str, str]:

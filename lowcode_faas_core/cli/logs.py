@@ -9,8 +9,8 @@ import click
 from click.shell_completion import CompletionItem
 
 from lowcode_faas_core.cli.calling import as_json, calling, collection, named, show_json
-from lowcode_faas_core.cli.columns import printable
 from lowcode_faas_core.cli.completing import collection_names, function_names
+from lowcode_faas_core.cli.invoke import indented
 from lowcode_faas_core.client.connection import Connection, Refused, segment
 from lowcode_faas_core.client.events import follow_one
 from lowcode_faas_core.client.paths import function_path
@@ -128,7 +128,7 @@ def _print(line: dict[str, Any], as_json: bool, of: str = "") -> None:
     if as_json:
         click.echo(json.dumps(line, ensure_ascii=False))
     else:
-        click.echo(f"{line['ts']}  {of}{line['level']:5}  {printable(line['message'])}")
+        click.echo(f"{line['ts']}  {of}{line['level']:5}  {indented(line['message'])}")
 
 
 @logs.command()

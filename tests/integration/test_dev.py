@@ -23,6 +23,13 @@ export const handler = (input) => {
   return {ok: true, data: `${process.env.WORD} ${input.name}`};
 };
 """
+THROWS = """
+export const handler = ({text}) => {
+  console.log("one\\ntwo\\x1b[2J");
+  const error = new Error("boom\\nagain \\x1b[31mred\\r\\x85");
+  throw text ? error.message : error;
+};
+"""
 SPIN = "export const handler = () => { console.log('spins'); for (;;); };"
 Start = Callable[..., Any]
 Poll = Callable[..., Any]
@@ -69,6 +76,28 @@ def test_once_runs_it_and_ends_as_it_ended(tmp_path: Path) -> None:
         assert (found, "Traceback" in talk) == (code, False), (arguments, talk)
         assert said in talk, (arguments, talk)
     assert folders(scratch) == []
+
+
+def test_what_went_wrong_is_said_once_on_lines_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "throws.mjs").write_text(THROWS)
+    run = typed(tmp_path, "http://127.0.0.1:9")
+    code, out, talk = run("dev", "throws.mjs", "--once")
+    assert (code, out) == (1, "")
+    printed, more, ended, *stack = talk.split("\n")[:-1]
+    assert [printed, more] == ["info   one", "    two\\x1b[2J"]
+    assert ended.startswith("handler_error: boom  (cold start, ")
+    assert stack[:2] == ["Error: boom", "again \\x1b[31mred\\r\\x85"]
+    assert stack[2].startswith("    at handler (throws.mjs:4:")
+    assert len(stack) == 3
+    # What is no Error has no stack that would repeat it
+    _, _, talk = run("dev", "throws.mjs", "--once", "-d", '{"text": true}')
+    _, _, ended, *rest = talk.split("\n")[:-1]
+    assert ended.startswith("handler_error: boom  (")
+    assert rest == ["    again \\x1b[31mred\\r\\x85"]
+    # Nor is it said beside the document that has it
+    _, out, talk = run("dev", "throws.mjs", "--once", "--json")
+    assert json.loads(out)["error"]["message"].startswith("boom")
+    assert talk.split("\n") == [printed, more, ""]
 
 
 def test_a_change_runs_it_again_and_ctrl_c_leaves_nothing(

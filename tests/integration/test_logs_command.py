@@ -32,6 +32,12 @@ export const handler = ({how}) => {
   return new Promise((done) => setTimeout(() => done({ok: true}), how === "waits" ? 200 : 0));
 };
 """
+LINES = """
+export const handler = () => {
+  console.log("one\\n20-forged  error  two\\n\\n\\x1b[2Jthree\\r\\n\\x85\\u2028four");
+  throw new Error("boom");
+};
+"""
 Start = Callable[..., "Follower"]
 
 
@@ -173,3 +179,26 @@ def test_what_a_quiet_run_printed_after_its_end_is_shown(
     service.invoke("fails", {"how": "late"})
     service.invoke("fails", {"how": "waits"})
     poll("it is shown", lambda: "late of a quiet run" in run("logs", "fails")[1])
+
+
+def test_a_message_of_several_lines_is_several_lines_and_moves_no_cursor(
+    serve: Callable[..., Any], poll: Callable[..., Any], tmp_path: Path
+) -> None:
+    # Given somebody who prints lines, one that looks like another's, and what a terminal acts on
+    service = serve(WORKERS="1")
+    service.deploy("prints", LINES)
+    made = service.invoke("prints")[1]
+    run = typed(tmp_path, service.url)
+    poll("it is written down", lambda: run("executions", "list")[1])
+    # Then each is a line, below the first and never at the margin, and the rest is escaped
+    for words in (("logs", "prints"), ("logs", "show", made["execution_id"])):
+        first, *more, failed, at = run(*words)[1].split("\n")[:-1]
+        assert first.endswith("  info   one"), words
+        assert more == [
+            "    20-forged  error  two",
+            "",
+            "    \\x1b[2Jthree\\r",
+            "    \\x85\\u2028four",
+        ]
+        assert failed.endswith("  error  handler_error: Error: boom")
+        assert at.startswith("        at handler (prints.mjs:")
