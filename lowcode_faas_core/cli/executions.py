@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import itertools
+import json
+from typing import Any, Final
 
 import click
 
 from lowcode_faas_core.cli.calling import as_json, calling, show_json
 from lowcode_faas_core.cli.columns import printable, show_rows
 from lowcode_faas_core.cli.completing import collection_names, function_names
-from lowcode_faas_core.client.connection import Connection, segment
+from lowcode_faas_core.cli.invoke import show_result
+from lowcode_faas_core.client.connection import Connection, Refused, segment
 
 __all__ = ["executions"]
+
+#: Characters of an output that are shown where two are compared, and those of them before the
+#: first that differs.
+SHOWN: Final = 40
+BEFORE: Final = 12
+KEEPING: Final = (
+    "a service keeps the inputs of what runs while its LOWCODE_FAAS_EXECUTIONS_KEEP_IO=true is set,\n"
+    "each up to LOWCODE_FAAS_EXECUTIONS_IO_BYTES"
+)
 
 
 @click.group()
@@ -75,14 +87,49 @@ def show(api: Connection, execution_id: str, as_json: bool) -> None:
 def replay(api: Connection, execution_id: str, version: int | None, as_json: bool) -> None:
     """Run it again with its input; exit code 1 when that does not succeed."""
     path = f"/executions/{segment(execution_id)}/replay"
-    both = api.request("POST", path, query={"version": version}).document
+    try:
+        both = api.request("POST", path, query={"version": version}).document
+    except Refused as error:
+        if error.problem.get("code") != "input_not_kept":
+            raise
+        raise click.ClickException(f"{error}\n{KEEPING}") from error
+    original, again = both["original"], both["replay"]
     if as_json:
         show_json(both)
     else:
-        for name in ("original", "replay"):
-            each = both[name]
-            why = f": {printable(each['error']['message'])}" if each["error"] else ""
-            where = f"version {each['deployment_version']}, {each['execution_id']}"
-            click.echo(f"{name:8}  {each['status']}{why}  ({where})")
-    if both["replay"]["status"] != "succeeded":
+        why = f": {original['error']['message']}".partition("\n")[0] if original["error"] else ""
+        where = f"version {original['deployment_version']}, {original['execution_id']}"
+        click.echo(f"original  {original['status']}{printable(why)}  ({where})", err=True)
+        show_result(again, as_json=False, label="replay    ")
+        # Without it nobody knows what it was, or the caller may not read it.
+        if original["output"] is not None and not original.get("output_cut"):
+            verdict = _difference(original["output"], again["output"])
+            click.echo(f"output: {printable(verdict)}", err=True)
+    if again["status"] != "succeeded":
         raise SystemExit(1)
+
+
+def _difference(before: Any, after: Any) -> str:
+    """Return in a few words whether two outputs are the same, and where they begin to differ."""
+    pair = [before, after]
+    if _is_data(before) and _is_data(after):
+        pair = [before["data"], after["data"]]
+    texts = [json.dumps(each, ensure_ascii=False, sort_keys=True) for each in pair]
+    if after is None:
+        texts[1] = "none"
+    if texts[0] == texts[1]:
+        return "same"
+    start = 0
+    if max(map(len, texts)) > SHOWN:
+        alike = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(*texts, strict=False))
+        start = max(0, sum(1 for _ in alike) - BEFORE)
+    return f"differs ({' -> '.join(_part(each, start) for each in texts)})"
+
+
+def _is_data(output: Any) -> bool:
+    return isinstance(output, dict) and output.get("ok") is True and set(output) == {"ok", "data"}
+
+
+def _part(text: str, start: int) -> str:
+    part = text[start : start + SHOWN]
+    return f"{'…' if start else ''}{part}{'…' if start + SHOWN < len(text) else ''}"

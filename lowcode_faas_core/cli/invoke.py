@@ -52,8 +52,8 @@ def invoke(
         raise SystemExit(1)
 
 
-def show_result(result: dict[str, Any], as_json: bool) -> None:
-    """Print the output of a run, and on stderr how it ended."""
+def show_result(result: dict[str, Any], as_json: bool, label: str = "") -> None:
+    """Print the output of a run, and on stderr, after the label, how it ended."""
     if as_json:
         show_json(result)
         return
@@ -63,7 +63,7 @@ def show_result(result: dict[str, Any], as_json: bool) -> None:
     why, *more = (f": {error['message']}" if error else "").split("\n")
     total = result["timings_ms"]["total"]
     click.echo(
-        f"{result['status']}{printable(why)}  ({result['start']} start, {total:.1f} ms, version "
+        f"{label}{result['status']}{printable(why)}  ({result['start']} start, {total:.1f} ms, version "
         f"{result['deployment_version']}, execution {result['execution_id']})",
         err=True,
     )

@@ -25,6 +25,19 @@ export const handler = (input) => {
 };
 """
 
+#: The bodies of versions, from the first on.
+ANSWERS = (
+    "return {ok: true, data: input.n};",
+    "return {ok: true, data: input.n + 99};",
+    "return {ok: true, data: {b: 1, a: 2}};",
+    "return {ok: true, data: 'x\\x1b[2J\\xa0'};",
+    "return {ok: true, data: {long: 'y'.repeat(1000), tail: 1}};",
+    "return {ok: false, error: 'no'};",
+    "throw new Error('boom');",
+    "return {ok: true, data: {long: 'y'.repeat(1000), tail: 2}};",
+    "return {ok: true, data: null};",
+)
+
 
 @pytest.fixture
 def mirror(tmp_path: Path) -> Iterator[str]:
@@ -172,6 +185,59 @@ def test_what_ran_is_found_and_followed(run: Run, tmp_path: Path) -> None:
     code, _, talk = run("executions", "replay", made["execution_id"])
     assert code == 1
     assert "was not kept" in talk
+    assert "LOWCODE_FAAS_EXECUTIONS_KEEP_IO=true" in talk
+
+
+def test_a_replay_prints_what_came_out_and_whether_it_is_the_same(
+    serve: Callable[..., Any], tmp_path: Path
+) -> None:
+    run = typed(
+        tmp_path, serve(WORKERS="1", EXECUTIONS_KEEP_IO="true", FILES_KEEP_VERSIONS="20").url
+    )
+    source = tmp_path / "answers.mjs"
+    # Given a function of versions that answer one input differently
+    ran = {}
+    for version, body in enumerate(ANSWERS, 1):
+        source.write_text(f"export const handler = (input) => {{ {body} }};")
+        assert run("deploy", "answers.mjs")[0] == 0
+        made = json.loads(run("invoke", "answers", "-d", '{"n": 5}', "--json")[1])
+        ran[version] = made["execution_id"]
+    # Then a replay's output is on standard output, as that of invoke, and the rest is talk
+    for version, again, data, verdict in (
+        (1, 1, 5, "output: same"),
+        (1, 2, 104, "output: differs (5 -> 104)"),
+        (3, 3, {"b": 1, "a": 2}, "output: same"),
+        (1, 9, None, "output: differs (5 -> null)"),
+        (1, 3, {"b": 1, "a": 2}, 'output: differs (5 -> {"a": 2, "b": 1})'),
+    ):
+        code, out, talk = run("executions", "replay", ran[version], "--version", str(again))
+        assert (code, json.loads(out)) == (0, {"ok": True, "data": data})
+        original, replay, said = talk.splitlines()
+        assert original == f"original  succeeded  (version {version}, {ran[version]})"
+        assert replay.startswith("replay    succeeded  (")
+        assert f", version {again}, execution " in replay
+        assert said == verdict
+    # And one line says how, however long they are and whatever is in them
+    for again, verdict in (
+        (4, r'output: differs (5 -> "x\u001b[2J\xa0")'),
+        (6, 'output: differs ({"data": 5, "ok": true} -> {"error": "no", "ok": false})'),
+    ):
+        said = run("executions", "replay", ran[1], "--version", str(again))[2].splitlines()[-1]
+        assert said == verdict
+    said = run("executions", "replay", ran[5], "--version", "8")[2].splitlines()[-1]
+    assert said.startswith("output: differs (…")
+    assert 'tail": 1' in said
+    assert 'tail": 2' in said
+    assert len(said) < 120
+    # A run that came to no output has none to compare, and a replay that comes to none differs
+    code, out, talk = run("executions", "replay", ran[1], "--version", "7")
+    assert (code, out) == (1, "")
+    assert talk.splitlines()[1].startswith("replay    handler_error: boom  (")
+    assert talk.splitlines()[-1] == 'output: differs ({"data": 5, "ok": true} -> none)'
+    code, out, talk = run("executions", "replay", ran[7], "--version", "1")
+    assert (code, json.loads(out)["data"]) == (0, 5)
+    assert talk.startswith("original  handler_error: boom  (version 7, ")
+    assert "output:" not in talk
 
 
 def test_names_are_completed_from_the_service(run: Run, tmp_path: Path) -> None:
