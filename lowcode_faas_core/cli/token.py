@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from lowcode_faas_core.callers import Verb
 from lowcode_faas_core.cli.starting import refusing
-from lowcode_faas_core.configuration import AccessSettings
-from lowcode_faas_core.errors import InvalidValue
+from lowcode_faas_core.configuration import AccessSettings, ServerSettings
+from lowcode_faas_core.errors import ConfigurationError, InvalidValue
 from lowcode_faas_core.settings import read
-from lowcode_faas_core.tokens import PREFIX_OF_TOKENS, TokenFile, split
+from lowcode_faas_core.tokens import PREFIX_OF_TOKENS, Token, TokenFile, split
 
 __all__ = ["token"]
 
 DEFAULT_VERBS = "read,deploy,invoke"
+MAKE_ONE: Final = "lowcode-faas token create admin --verbs admin"
 
 
 def _verbs(_context: click.Context, _option: click.Parameter, given: tuple[str, ...]) -> list[Verb]:
@@ -34,6 +36,19 @@ def _verbs(_context: click.Context, _option: click.Parameter, given: tuple[str, 
 
 def _file() -> TokenFile:
     return TokenFile(read(dict(os.environ), AccessSettings).tokens)
+
+
+def _alive(file: TokenFile) -> list[Token]:
+    now = time.time()
+    return [each for each in file.read() or () if each.expires is None or each.expires > now]
+
+
+def _asks() -> bool:
+    """Return whether a service of this environment asks who calls, once there is a token."""
+    try:
+        return not read(dict(os.environ), ServerSettings).allow_anonymous
+    except ConfigurationError:
+        return True  # a service says at its start what is wrong
 
 
 @click.group()
@@ -68,12 +83,24 @@ def create(
 ) -> None:
     """Make a token and print it, alone, on standard output; only its hash is kept."""
     lifetime = None if days is None else timedelta(days=days)
+    file = _file()
+    first = file.read() is None
     try:
-        made = _file().create(name, verbs, collection, lifetime)
+        made = file.create(name, verbs, collection, lifetime)
     except InvalidValue as error:
         raise click.UsageError(error.detail) from error
     click.echo("keep it now, it is shown only this once:", err=True)
     click.echo(json.dumps({"token": made, "id": split(made)[0]}) if as_json else made)
+    if not _asks():
+        return
+    if first:
+        click.echo(
+            "it is the first: from now on every caller needs a token, as LOWCODE_FAAS_TOKEN or by "
+            "--token",
+            err=True,
+        )
+    if not any(Verb.ADMIN in each.verbs and not each.collection for each in _alive(file)):
+        click.echo(f"none of the tokens has admin everywhere: make one with {MAKE_ONE}", err=True)
 
 
 @token.command("list")
@@ -110,7 +137,15 @@ def revoke(identity: str) -> None:
     """End a token: nobody is let in by it after five seconds at most."""
     if identity.startswith(PREFIX_OF_TOKENS):
         identity, _ = split(identity)  # somebody gave the token itself
-    found = _file().revoke(identity)
+    file = _file()
+    found = file.revoke(identity)
     if found is None:
         raise click.ClickException("there is no such token; lowcode-faas token list shows them")
     click.echo(f"revoked {found.id} ({found.name})", err=True)
+    if _asks() and not _alive(file):
+        click.echo(
+            "it was the last: a running service still asks for a token, and lets nobody in by one "
+            f"until you make another with\n{MAKE_ONE}; on a loopback address it is open again once "
+            f"you remove\n{file.path} and start it anew",
+            err=True,
+        )

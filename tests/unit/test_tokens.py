@@ -10,6 +10,9 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable
+
+
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -25,6 +28,7 @@ from lowcode_faas_core.testing.authenticator_contract import AuthenticatorContra
 from lowcode_faas_core.testing.memory_authenticator import MemoryAuthenticator
 from lowcode_faas_core.tokens import TokenFile, split
 
+KEEP = "keep it now, it is shown only this once:\n"
 ME = Caller("me", "me", frozenset((Verb.READ,)), "org")
 
 
@@ -367,6 +371,53 @@ class TestCommand:
         assert secret not in listed.output + runner.invoke(cli, ["token", "list"]).output
         assert runner.invoke(cli, ["token", "revoke", found.id]).exit_code == 0
         assert json.loads(runner.invoke(cli, ["token", "list", "--json"]).stdout)["tokens"] == []
+
+    def test_what_a_token_changes_for_all_others_is_said(
+        self, runner: CliRunner, tmp_path: Path
+    ) -> None:
+        def said(*arguments: str, **environ: str) -> str:
+            done = runner.invoke(cli, ["token", *arguments], env=environ)
+            assert done.exit_code == 0, done.output
+            made.extend(done.stdout.split())
+            return done.stderr
+
+        made: list[str] = []
+        closed = "from now on every caller needs a token"
+        nobody = "none of the tokens has admin everywhere: make one with"
+        # The first shuts everybody else out, and may have shut out who made it
+        talk = said("create", "ci", "--collection", "shop")
+        assert closed in talk
+        assert f"{nobody} lowcode-faas token create admin --verbs admin\n" in talk
+        for short_of_it in (
+            ("--verbs", "read,deploy,invoke"),
+            ("--verbs", "admin", "--collection", "shop"),
+            ("--verbs", "admin", "--days", "0.0000001"),
+        ):
+            time.sleep(0.02)
+            talk = said("create", "more", *short_of_it)
+            assert (closed in talk, nobody in talk) == (False, True), short_of_it
+        assert said("create", "ops", "--verbs", "admin") == KEEP
+        assert said("create", "more") == KEEP
+        # The last one to go leaves a service that lets nobody in
+        last = made.pop()
+        for each in made:
+            assert said("revoke", each).count("\n") == 1
+        talk = said("revoke", last)
+        revoked, *rest = talk.splitlines()
+        assert revoked.startswith("revoked ")
+        assert "lets nobody in by one" in " ".join(rest)
+        assert str(tmp_path / "tokens.json") in " ".join(rest)
+        # And the next one finds it so
+        talk = said("create", "ci")
+        assert (closed in talk, nobody in talk) == (False, True)
+
+    def test_where_anybody_may_call_no_token_shuts_out(self, runner: CliRunner) -> None:
+        environ = {"LOWCODE_FAAS_ALLOW_ANONYMOUS": "true"}
+        done = runner.invoke(cli, ["token", "create", "ops", "--verbs", "admin"], env=environ)
+        assert done.stderr == KEEP
+        token = done.stdout.strip()
+        done = runner.invoke(cli, ["token", "revoke", token], env=environ)
+        assert done.stderr.count("\n") == 1
 
     @pytest.mark.parametrize(
         ("arguments", "code"),
