@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
 import click
 
@@ -14,7 +15,15 @@ from lowcode_faas_core.cli.completing import collection_names, function_names
 from lowcode_faas_core.cli.invoke import show_result
 from lowcode_faas_core.client.connection import Connection, Refused, segment
 
-__all__ = ["executions"]
+__all__ = ["ending_in", "executions", "with_whole_id"]
+
+T = TypeVar("T")
+
+#: What is taken for the end of an id: no less than may be an id, and less than the service's own.
+END: Final = range(8, 36)
+#: How many of the newest executions are looked through for one whose id ends so, and at a time.
+LOOKED_AT: Final = 2000
+AT_A_TIME: Final = 500
 
 #: Characters of an output that are shown where two are compared, and those of them before the
 #: first that differs.
@@ -26,9 +35,48 @@ KEEPING: Final = (
 )
 
 
+def with_whole_id(api: Connection, given: str, use: Callable[[str], T]) -> T:
+    """Use an execution, or where none is called that the one of the newest whose id ends so.
+
+    :raises Refused: it cannot be used; raised by ``use`` or by the list.
+    :raises click.ClickException: none is meant, or not one alone.
+    """
+    try:
+        return use(given)
+    except Refused as error:
+        if error.problem.get("code") != "not_found" or len(given) not in END:
+            raise
+        found = ending_in(api, given)
+        if found is None:
+            said = f"{error}, and none of the newest {LOOKED_AT} ends in it"
+            raise click.ClickException(said) from error
+    return use(found)
+
+
+def ending_in(api: Connection, end: str) -> str | None:
+    """Return the id that ends so, of the newest executions; the service's console shows ends.
+
+    :raises Refused: they cannot be listed.
+    :raises click.ClickException: there are several.
+    """
+    if len(end) not in END:
+        return None
+    newest = itertools.islice(api.pages("/executions", {"limit": AT_A_TIME}), LOOKED_AT)
+    ids = [str(each["execution_id"]) for each in newest]
+    # A list that grows meanwhile may have one twice.
+    found = list(dict.fromkeys(each for each in ids if each.endswith(end)))
+    if len(found) > 1:
+        raise click.ClickException(f"{end} is the end of several: {', '.join(found)}")
+    return found[0] if found else None
+
+
 @click.group()
 def executions() -> None:
-    """List, show and repeat what ran."""
+    """List, show and repeat what ran.
+
+    The end of an EXECUTION_ID does, from 8 characters on, where it is that of one of the newest
+    alone: the service's console shows 12.
+    """
 
 
 @executions.command("list")
@@ -76,7 +124,13 @@ def list_executions(api: Connection, /, number: int, as_json: bool, **filters: s
 def show(api: Connection, execution_id: str, as_json: bool) -> None:
     """Print all that is known of one, as JSON."""
     del as_json
-    show_json(api.request("GET", f"/executions/{segment(execution_id)}").document)
+    show_json(
+        with_whole_id(
+            api,
+            execution_id,
+            lambda whole: api.request("GET", f"/executions/{segment(whole)}").document,
+        )
+    )
 
 
 @executions.command()
@@ -86,9 +140,13 @@ def show(api: Connection, execution_id: str, as_json: bool) -> None:
 @calling
 def replay(api: Connection, execution_id: str, version: int | None, as_json: bool) -> None:
     """Run it again with its input; exit code 1 when that does not succeed."""
-    path = f"/executions/{segment(execution_id)}/replay"
+
+    def run_again(whole: str) -> Any:
+        path = f"/executions/{segment(whole)}/replay"
+        return api.request("POST", path, query={"version": version}).document
+
     try:
-        both = api.request("POST", path, query={"version": version}).document
+        both = with_whole_id(api, execution_id, run_again)
     except Refused as error:
         if error.problem.get("code") != "input_not_kept":
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -10,6 +11,7 @@ from click.shell_completion import CompletionItem
 
 from lowcode_faas_core.cli.calling import as_json, calling, collection, named, show_json
 from lowcode_faas_core.cli.completing import collection_names, function_names
+from lowcode_faas_core.cli.executions import ending_in, with_whole_id
 from lowcode_faas_core.cli.invoke import indented
 from lowcode_faas_core.client.connection import Connection, Refused, segment
 from lowcode_faas_core.client.events import follow_one
@@ -40,7 +42,7 @@ def logs() -> None:
     """Print what functions printed, or print: logs NAME, or logs EXECUTION_ID.
 
     That is short for `logs function NAME`, and `logs show EXECUTION_ID` where no function is
-    called that.
+    called that. The end of an id does, as the service's console shows it.
     """
 
 
@@ -69,10 +71,10 @@ def function(
         try:
             api.request("GET", function_path(collection, name))  # nobody waits for a name misspelt
         except Refused as error:
-            if error.status == 404 and not collection and _is_execution(api, name):
-                _show(api, name, follow, as_json)
-                return
-            raise
+            if error.status != 404 or collection or (found := _execution(api, name)) is None:
+                raise
+            _show(api, found, follow, as_json)
+            return
         click.echo("it has not run yet", err=True)
     if not follow:
         return
@@ -99,16 +101,18 @@ def _print_of(printed: Printed, as_json: bool) -> None:
 @_json_lines
 @calling
 def show(api: Connection, execution_id: str, follow: bool, as_json: bool) -> None:
-    """Print the lines of one execution."""
-    _show(api, execution_id, follow, as_json)
+    """Print the lines of one execution; the end of its id does, from 8 characters on."""
+    with_whole_id(api, execution_id, lambda whole: _show(api, whole, follow, as_json))
 
 
-def _is_execution(api: Connection, execution_id: str) -> bool:
-    try:
-        api.request("GET", f"/executions/{segment(execution_id)}")
-    except Refused:
-        return False
-    return True
+def _execution(api: Connection, name: str) -> str | None:
+    """Return the id of the execution that is called that, or else ends so."""
+    with contextlib.suppress(Refused):
+        api.request("GET", f"/executions/{segment(name)}")
+        return name
+    with contextlib.suppress(Refused):
+        return ending_in(api, name)
+    return None
 
 
 def _show(api: Connection, execution_id: str, follow: bool, as_json: bool) -> None:

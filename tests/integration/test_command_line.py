@@ -6,8 +6,11 @@ import functools
 import hashlib
 import json
 import os
+import re
 import socket
 import threading
+import time
+import uuid
 from collections.abc import Callable, Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -186,6 +189,52 @@ def test_what_ran_is_found_and_followed(run: Run, tmp_path: Path) -> None:
     assert code == 1
     assert "was not kept" in talk
     assert "LOWCODE_FAAS_EXECUTIONS_KEEP_IO=true" in talk
+
+
+def test_the_end_of_an_id_is_enough_where_it_is_one_runs_alone(
+    serve: Callable[..., Any], poll: Callable[..., Any], tmp_path: Path
+) -> None:
+    # Given what the console shows of an id, and two runs whose ids end alike
+    service = serve(WORKERS="1", EXECUTIONS_KEEP_IO="true")
+    run = typed(tmp_path, service.url)
+    service.deploy("greet", GREET)
+    whole = service.invoke("greet", {"name": "x"})[1]["execution_id"]
+    poll("the console has it", lambda: "asked x" in service.text())
+    [short] = re.findall(r" ([0-9a-f]{12}) \| asked x", service.text())
+    for each in ("one-order-4711", "two-order-4711", "order-47"):
+        service.invoke("greet", {"name": each}, execution_id=each)
+    poll("they are listed", lambda: len(run("executions", "list")[1].splitlines()) == 4)
+    # Then each command takes it for the whole
+    for end in (short, short[-8:], whole):
+        assert json.loads(run("executions", "show", end)[1])["execution_id"] == whole
+        assert f", {whole})\n" in run("executions", "replay", end)[2]
+        for words in (("logs",), ("logs", "-f"), ("logs", "show"), ("logs", "show", "-f")):
+            code, out, talk = run(*words, end)
+            assert (code, out.endswith("  info   asked x\n")) == (0, True), (words, talk)
+    # An id that is whole is that run's, whichever others end in it
+    assert run("logs", "show", "order-47")[1].endswith("  asked order-47\n")
+    # And where it is none's, or not one's alone, that is said and nothing runs
+    both = "order-4711 is the end of several: two-order-4711, one-order-4711\n"
+    poll("what ran is listed", lambda: len(run("executions", "list")[1].splitlines()) == 7)
+    for words, told in (
+        (("executions", "show", "order-4711"), both),
+        (("executions", "replay", "order-4711"), both),
+        (("logs", "show", "order-4711"), both),
+        (("logs", "show", "-f", "order-4711"), both),
+        (("logs", "order-4711"), both),
+        (("executions", "show", "order-4712"), "none of the newest 2000 ends in it"),
+        (("executions", "replay", "order-4712"), "none of the newest 2000 ends in it"),
+        (("logs", "show", "order-4712"), "none of the newest 2000 ends in it"),
+        (("logs", "order-4712"), "there is no function order-4712\n"),
+        (("executions", "show", short[-7:]), "an execution id must match"),
+        (("executions", "show", str(uuid.uuid4())), "is kept\n"),
+    ):
+        code, out, talk = run(*words)
+        assert (code, out) == (1, ""), words
+        assert told in talk, (words, talk)
+    assert "newest" not in run("executions", "show", str(uuid.uuid4()))[2]
+    time.sleep(1.5)  # what runs is written down by then
+    assert len(run("executions", "list")[1].splitlines()) == 7
 
 
 def test_a_replay_prints_what_came_out_and_whether_it_is_the_same(

@@ -7,6 +7,7 @@ import os
 import shlex
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,6 +74,15 @@ def arguments(example: str) -> list[str]:
     """Return the words of an example up to what is the shell's."""
     words = shlex.split(example)
     return words[: words.index(">")] if ">" in words else words
+
+
+@pytest.mark.parametrize("path", ["executions show", "executions replay", "logs show"])
+def test_an_execution_is_named_as_the_service_names_it(path: str) -> None:
+    named = [word for example in EXAMPLES[path] for word in example.split() if word[0] == "0"]
+    assert named, EXAMPLES[path]
+    for each in named:
+        assert uuid.UUID(each).version == 7
+        assert str(uuid.UUID(each)) == each
 
 
 def test_the_table_has_every_command_and_no_other() -> None:
