@@ -21,6 +21,10 @@ P = ParamSpec("P")
 
 #: What a shell makes of SIGINT.
 INTERRUPTED: Final = 130
+HOW_TO_SHOW_ONE: Final = (
+    "name one in LOWCODE_FAAS_TOKEN or by --token; on the service's host "
+    "lowcode-faas token create makes one"
+)
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print what the API answered.")
 collection = click.option(
@@ -68,7 +72,10 @@ def calling(command: Callable[Concatenate[Connection, P], None]) -> Callable[P, 
             try:
                 command(api, *args, **kwargs)
             except (Refused, Unreachable) as error:
-                raise click.ClickException(printable_lines(error)) from error
+                said = printable_lines(error)
+                if isinstance(error, Refused) and error.status == 401 and not address.token:
+                    said += f"\n{HOW_TO_SHOW_ONE}"
+                raise click.ClickException(said) from error
             except KeyboardInterrupt:
                 raise SystemExit(INTERRUPTED) from None
 

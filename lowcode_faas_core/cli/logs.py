@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
 from lowcode_faas_core.cli.calling import as_json, calling, collection, named, show_json
+from lowcode_faas_core.cli.columns import json_text
 from lowcode_faas_core.cli.completing import collection_names, function_names
 from lowcode_faas_core.cli.executions import ending_in, with_whole_id
 from lowcode_faas_core.cli.invoke import indented
@@ -130,7 +130,7 @@ def _show(api: Connection, execution_id: str, follow: bool, as_json: bool) -> No
 
 def _print(line: dict[str, Any], as_json: bool, of: str = "") -> None:
     if as_json:
-        click.echo(json.dumps(line, ensure_ascii=False))
+        click.echo(json_text(line))
     else:
         click.echo(f"{line['ts']}  {of}{line['level']:5}  {indented(line['message'])}")
 

@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from tests.integration.typing_commands import typed
+
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = Path(sys.executable).with_name("lowcode-faas")
 TOKEN = re.compile(r"\blcf_[A-Za-z0-9]{10}_[A-Za-z0-9]{43}\b")
@@ -33,6 +35,15 @@ def exposed(serve: Callable[..., Any], free_port: Callable[[], int]) -> Callable
     return lambda **variables: serve(
         **{"LISTEN": EXPOSED.format(port), "WORKERS": "2", "STOCK": "0", **variables}
     )
+
+
+def test_who_shows_no_token_is_told_where_one_is_named(exposed: Any, tmp_path: Path) -> None:
+    run = typed(tmp_path, exposed().url)
+    code, out, talk = run("list")
+    assert (code, out) == (1, "")
+    assert "this needs a token" in talk
+    assert "LOWCODE_FAAS_TOKEN or by --token" in talk
+    assert "--token" not in run("list", LOWCODE_FAAS_TOKEN="lcf_a_b")[2]
 
 
 def command(*arguments: str, data: Path) -> str:

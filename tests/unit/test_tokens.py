@@ -9,10 +9,8 @@ import re
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
-
-
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
