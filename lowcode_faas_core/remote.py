@@ -286,8 +286,8 @@ class RemoteInvoker(Invoker):
         if answer.status < 500:
             self._check_version(answer.headers)
         if problem is None or not problem.code:
-            if answer.status == 503:  # a balancer without a worker says no more than that
-                raise RunnerUnavailable("no worker is ready")
+            # A 503 like any other: some proxies give it, too, when they have lost a worker that ran
+            # something. One that certainly sent nothing says so, as conf/haproxy does.
             if answer.status == 504:  # a balancer that has waited long enough
                 raise WorkerTimeout(f"the worker did not answer; {_may_have_run(invocation)}")
             raise WorkerLost(

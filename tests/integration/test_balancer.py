@@ -80,9 +80,13 @@ class Fake:
                 self.answer(status)
 
             def answer(self, status: int) -> None:
+                content = b'{"code":"runner_unavailable"}' if status == 503 else b""
                 self.send_response(status)
-                self.send_header("Content-Length", "0")
+                self.send_header("Content-Length", str(len(content)))
+                # Else who was closed would go on with connections it has.
+                self.send_header("Connection", "close")
                 self.end_headers()
+                self.wfile.write(content)
 
             def log_message(self, *_: object) -> None: ...
 
@@ -125,6 +129,26 @@ def test_the_tries_of_dispatcher_and_balancer_do_not_multiply(
     assert (status, answer["outcome"]) == (503, "not_executed")
     assert sum(worker.runs for worker in workers) == 5
     assert all(worker.runs for worker in workers)
+
+
+@pytest.mark.fault(103)
+def test_a_balancer_without_workers_says_that_nothing_ran(
+    serve: Serve, poll: Poll, balance: Any, fakes: Callable[..., Fake]
+) -> None:
+    workers = [fakes(200), fakes(200)]
+    url = balance(*(worker.netloc for worker in workers))
+    poll("both were checked", lambda: all(worker.checks > 2 for worker in workers))
+    service = serve(WORKERS="1", WORKER_URL=url)
+    service.deploy("report", REPORT)
+    for worker in workers:
+        worker.close()
+    status, answer = service.invoke("report")
+    assert (status, answer["code"], answer["outcome"]) == (
+        503,
+        "runner_unavailable",
+        "not_executed",
+    )
+    assert answer["detail"] == "no worker is ready"
 
 
 def test_a_worker_that_is_slow_to_say_it_is_ready_keeps_its_place(

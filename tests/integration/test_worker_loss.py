@@ -35,6 +35,10 @@ MADE_UP = {
     "bare 500": b"HTTP/1.1 500 Oops\r\nContent-Length: 4\r\n\r\noops",
     "bare 502": b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n",
     "bare 503": b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n",
+    "balancer's 503": (
+        b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\n"
+        b'Content-Length: 29\r\n\r\n{"code":"runner_unavailable"}'
+    ),
     "bare 504": b"HTTP/1.1 504 Gateway Timeout\r\nContent-Length: 0\r\n\r\n",
     "other version": (
         b"HTTP/1.1 200 OK\r\nX-Lowcode-Faas-Api: 7\r\nContent-Type: application/json\r\n"
@@ -215,13 +219,13 @@ def test_a_worker_of_another_release_refuses_and_the_caller_is_told_why(roles: R
 
 @pytest.mark.fault(103)
 def test_a_503_is_offered_again_twice_and_runs_once(roles: Roles, poll: Poll) -> None:
-    status, answer, sent, execution_id = roles.run("bare 503", "bare 503", timeout_ms=5000)
+    status, answer, sent, execution_id = roles.run(*["balancer's 503"] * 2, timeout_ms=5000)
     assert (status, sent) == (200, 3), answer
     # The pauses before it was offered again are the invocation's own time.
     assert 3000 < answer["output"]["data"] <= 4700
     poll("its line is printed", lambda: roles.starts(execution_id))
     assert roles.starts(execution_id) == 1
-    status, answer, sent, execution_id = roles.run("bare 503", "bare 503", "bare 503")
+    status, answer, sent, execution_id = roles.run(*["balancer's 503"] * 3)
     assert (status, answer["code"], answer["outcome"]) == (
         503,
         "runner_unavailable",
@@ -229,6 +233,15 @@ def test_a_503_is_offered_again_twice_and_runs_once(roles: Roles, poll: Poll) ->
     )
     assert sent == 3
     assert roles.starts(execution_id) == 0
+
+
+@pytest.mark.fault(103)
+def test_a_503_of_nobody_is_offered_once(roles: Roles) -> None:
+    """Envoy gives it where a worker that was sent a run has reset the connection."""
+    status, answer, sent, execution_id = roles.run("bare 503")
+    assert (status, answer["code"], answer["outcome"]) == (502, "worker_lost", "unknown")
+    assert execution_id in answer["detail"]
+    assert sent == 1
 
 
 @pytest.mark.fault(103)
