@@ -4,38 +4,29 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 
 from lowcode_faas_core.cli.calling import as_json, calling, collection, show_json
 from lowcode_faas_core.cli.progress import progress
+from lowcode_faas_core.cli.sources import (
+    FUNCTION_ENV,
+    LANGUAGES,
+    Source,
+    check_folder,
+    check_source,
+    folders,
+    one_file,
+    read_text,
+)
 from lowcode_faas_core.client.connection import Answer, Connection, Refused
 from lowcode_faas_core.client.paths import collection_path
 from lowcode_faas_core.errors import InvalidValue
-from lowcode_faas_core.names import check_collection_path, check_function_name
+from lowcode_faas_core.names import check_collection_path
 
-__all__ = ["deploy"]
-
-LANGUAGES: Final = {
-    ".js": "javascript",
-    ".mjs": "javascript",
-    ".ts": "typescript",
-    ".mts": "typescript",
-}
-#: Beside ``price.mjs`` this file is its env; beside a folder's sources the other is the folder's.
-FUNCTION_ENV: Final = ".env.json"
-COLLECTION_ENV: Final = "collection.env.json"
-
-
-@dataclass(frozen=True)
-class _Source:
-    path: Path
-    collection: str
-    name: str
+__all__ = ["FUNCTION_ENV", "LANGUAGES", "deploy", "read_env"]
 
 
 @click.command()
@@ -59,23 +50,35 @@ def deploy(
     reuse: str | None,
     as_json: bool,
 ) -> None:
-    """Deploy a file, or a folder: its sources, and those below it in collections of their names."""
+    """Deploy a file, or a folder: its sources, and those below it in collections of their names.
+
+    Folders that hold neither a source nor a collection.env.json, nor have one below them, are
+    passed over.
+    """
     if path.is_dir() and (name is not None or env_file is not None):
         raise click.UsageError("--name and --env-file go with a file, not with a folder")
-    sources = list(_below(path, collection)) if path.is_dir() else [_file(path, collection, name)]
+    _check_collection(collection)
+    found = folders(path, collection) if path.is_dir() else []
+    sources = [source for folder in found for source in folder.sources]
+    if not path.is_dir():
+        sources = [one_file(path, collection, name)]
     if not sources:
         raise click.UsageError(f"{path} holds no {', '.join(LANGUAGES)}")
+    # All is read and checked before anything is sent: half a folder deployed helps nobody.
+    for folder in found:
+        check_folder(folder)
     for source in sources:
-        _check(source)
-    if path.is_dir():
-        for folder, target in _folders(path, collection):
-            _make_collection(api, folder, target)
+        check_source(source)
+    envs = [(each.collection, read_env(each.env) if each.env else None) for each in found]
+    bodies = [_body(source, env_file or source.env, reuse) for source in sources]
+    for target, env in envs:
+        _make_collection(api, target, env)
     deployed = []
     # Lines on a terminal say how far it is, and a bar would stand between them.
     told = path.is_file() or (sys.stdout.isatty() and not as_json)
     with progress("deploying", len(sources), quiet=told) as done:
-        for source in sources:
-            answer = _deploy(api, source, env_file, reuse)
+        for source, body in zip(sources, bodies, strict=True):
+            answer = _deploy(api, source, body)
             deployed.append(answer.document)
             done(source.name)
             if not as_json:
@@ -84,25 +87,32 @@ def deploy(
         show_json(deployed if path.is_dir() else deployed[0])
 
 
-def _deploy(api: Connection, source: _Source, env_file: Path | None, reuse: str | None) -> Answer:
-    body: dict[str, Any] = {
+def _check_collection(path: str) -> None:
+    try:
+        check_collection_path(path)
+    except InvalidValue as error:
+        raise click.UsageError(f"-c {path!r}: {error.detail}") from error
+
+
+def _body(source: Source, env: Path | None, reuse: str | None) -> dict[str, Any]:
+    return {
         "name": source.name,
         "collection_path": source.collection,
         "language": LANGUAGES[source.path.suffix],
-        "source_code": _text(source.path),
+        "source_code": read_text(source.path),
+        **({"env": read_env(env)} if env else {}),
+        **({"reuse": reuse} if reuse is not None else {}),
     }
-    env = env_file or source.path.with_name(source.path.stem + FUNCTION_ENV)
-    if env_file is not None or env.is_file():
-        body["env"] = read_env(env)
-    if reuse is not None:
-        body["reuse"] = reuse
+
+
+def _deploy(api: Connection, source: Source, body: dict[str, Any]) -> Answer:
     try:
         return api.request("POST", "/functions", body)
     except Refused as error:
         raise click.ClickException(f"{source.path}: {error}") from error
 
 
-def _show(source: _Source, answer: Answer) -> None:
+def _show(source: Source, answer: Answer) -> None:
     made = answer.document
     news = "deployed" if answer.status == 201 else "unchanged"
     unchecked = "" if made["checked"] else "  (its syntax was not checked)"
@@ -112,7 +122,7 @@ def _show(source: _Source, answer: Answer) -> None:
 
 def read_env(path: Path) -> dict[str, str]:
     """Return the env in a file: a JSON object of strings, or lines ``KEY=VALUE`` and comments."""
-    content = _text(path)
+    content = read_text(path)
     if content.lstrip().startswith("{"):
         try:
             found = json.loads(content)
@@ -132,39 +142,9 @@ def read_env(path: Path) -> dict[str, str]:
     return env
 
 
-def _file(path: Path, collection: str, name: str | None) -> _Source:
-    if path.suffix not in LANGUAGES:
-        raise click.UsageError(f"{path}: a function's file ends in {', '.join(LANGUAGES)}")
-    return _Source(path, collection, name or path.stem)
-
-
-def _below(root: Path, collection: str) -> Iterator[_Source]:
-    for folder, target in _folders(root, collection):
-        for path in sorted(folder.iterdir()):
-            if path.is_file() and path.suffix in LANGUAGES and not path.name.endswith(".d.ts"):
-                yield _Source(path, target, path.stem)
-
-
-def _folders(root: Path, collection: str) -> Iterator[tuple[Path, str]]:
-    yield root, collection
-    for path in sorted(root.iterdir()):
-        if path.is_dir() and not path.name.startswith(".") and path.name != "node_modules":
-            yield from _folders(path, f"{collection}/{path.name}".lstrip("/"))
-
-
-def _check(source: _Source) -> None:
-    """Refuse a bad name before anything is sent: half a folder deployed helps nobody."""
-    try:
-        check_collection_path(source.collection, "/collection_path")
-        check_function_name(source.name)
-    except InvalidValue as error:
-        raise click.UsageError(f"{source.path}: {error.detail}") from error
-
-
-def _make_collection(api: Connection, folder: Path, target: str) -> None:
+def _make_collection(api: Connection, target: str, env: dict[str, str] | None) -> None:
     """Make what is not there; its env is the file's, where there is a file."""
-    beside = folder / COLLECTION_ENV
-    body = {"env": read_env(beside)} if beside.is_file() else {}
+    body = {} if env is None else {"env": env}
     try:
         if target:
             api.request("POST", "/collections", {"path": target, **body})
@@ -175,10 +155,3 @@ def _make_collection(api: Connection, folder: Path, target: str) -> None:
         there = True
     if there and body:
         api.request("PUT", collection_path(target, "env"), body)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise click.UsageError(f"{path} cannot be read: {error}") from error

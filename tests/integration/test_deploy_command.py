@@ -1,0 +1,83 @@
+"""``lowcode-faas deploy``: what of a folder is deployed, what it keeps, and how it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.typing_commands import Run, typed
+
+OK = "export const handler = () => ({ok: true});\n"
+
+
+@pytest.fixture
+def service(serve: Callable[..., Any]) -> Any:
+    return serve(WORKERS="1", FILES_KEEP_VERSIONS="20")
+
+
+@pytest.fixture
+def run(service: Any, tmp_path: Path) -> Run:
+    """Run ``lowcode-faas`` in a folder of its own; returns exit code, stdout and stderr."""
+    return typed(tmp_path, service.url)
+
+
+def make(root: Path, files: dict[str, str | None]) -> None:
+    """Write files below a folder; ``None`` is an empty folder."""
+    for name, text in files.items():
+        path = root / name
+        (path if text is None else path.parent).mkdir(parents=True, exist_ok=True)
+        if text is not None:
+            path.write_text(text)
+
+
+def test_a_folder_without_sources_is_no_collection(run: Run, tmp_path: Path) -> None:
+    make(
+        tmp_path / "fj",
+        {
+            "lim.mjs": OK,
+            "eu/deep/price.mjs": OK,
+            "bare/collection.env.json": '{"A": "1"}',
+            "__pycache__": None,
+            "x.egg-info/PKG-INFO": "Name: x\n",
+            "my dir/notes.txt": "none",
+            "docs/page.md": "# none\n",
+            "emptyd": None,
+        },
+    )
+    code, out, talk = run("deploy", "fj")
+    assert (code, talk) == (0, "")
+    assert out == "lim  version 1  deployed\neu/deep/price  version 1  deployed\n"
+    # A folder is there for those below it, and for its env
+    assert run("collections", "list")[1].split() == ["bare", "A", "eu", "eu/deep"]
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"my dir/a.mjs": OK}, "fj/my dir: each segment of a collection path must match"),
+        ({"my dir/collection.env.json": "{}"}, "fj/my dir: each segment"),
+        ({"env/deep/a.mjs": OK}, "fj/env: 'env' is a reserved word"),
+        ({"a/b/c/d/e/f/g/h/i/a.mjs": OK}, "fj/a/b/c/d/e/f/g/h: a collection path has at most 8"),
+        ({"eu/a b.mjs": OK}, "fj/eu/a b.mjs: a function name must match"),
+        ({"eu/torn.mjs": OK, "eu/torn.env.json": "{"}, "fj/eu/torn.env.json"),
+        ({"eu/a.mjs": OK, "eu/collection.env.json": "{"}, "fj/eu/collection.env.json"),
+    ],
+)
+def test_what_is_illegal_is_named_before_anything_is_deployed(
+    files: dict[str, str | None], said: str, run: Run, tmp_path: Path
+) -> None:
+    make(tmp_path / "fj", {"lim.mjs": OK, **files})
+    code, out, talk = run("deploy", "fj", "-c", "team")
+    assert (code, out) == (2, "")
+    assert f"Error: {said}" in talk
+    assert run("collections", "list")[1] == ""
+
+
+def test_a_bad_collection_is_not_blamed_on_a_file(run: Run, tmp_path: Path) -> None:
+    make(tmp_path, {"fj/lim.mjs": OK})
+    for what in ("fj", "fj/lim.mjs"):
+        code, _, talk = run("deploy", what, "-c", "my team")
+        assert (code, "Error: -c 'my team': each segment" in talk) == (2, True), talk
