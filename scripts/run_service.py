@@ -12,11 +12,14 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import urllib3
 
+from lowcode_faas_core.cli.sources import LANGUAGES, Folder, Source, folders
 from lowcode_faas_core.configuration import ClientSettings, ServerSettings
 from lowcode_faas_core.errors import ConfigurationError, StartError
 from lowcode_faas_core.server import check_port
@@ -36,7 +39,6 @@ FILES_DEFAULTS = {"LOWCODE_FAAS_FILES_KEEP_VERSIONS": "20"}
 #: Seconds until the guide stops waiting; a first start compiles the Python of every package.
 READY_S = 60.0
 PR_SET_PDEATHSIG = 1
-LANGUAGES = {".mjs": "javascript", ".mts": "typescript"}
 
 
 class Api:
@@ -70,32 +72,60 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def env_beside(path: Path) -> dict[str, str]:
-    """Return the env in a file, empty when there is none."""
-    return json.loads(path.read_text()) if path.exists() else {}
-
-
 def deploy_examples(api: Api) -> int:
-    """Deploy the folder: directories are collections; return how many functions there are."""
-    for folder in sorted(path for path in EXAMPLES.rglob("*") if path.is_dir()):
-        body = {
-            "path": str(folder.relative_to(EXAMPLES)),
-            "env": env_beside(folder / "collection.env.json"),
-        }
-        api.must("POST", "/collections", body)
-    sources = sorted(path for path in EXAMPLES.rglob("*") if path.suffix in LANGUAGES)
-    for source in sources:
-        collection = str(source.parent.relative_to(EXAMPLES))
-        env = env_beside(source.with_name(f"{source.stem}.env.json"))
-        body = {
-            "name": source.stem,
-            "language": LANGUAGES[source.suffix],
-            "source_code": source.read_text(),
-            "collection_path": "" if collection == "." else collection,
-            **({"env": env} if env else {}),
-        }
-        api.must("POST", "/functions", body)
-    return len(sources)
+    """Deploy what runs here; return how many functions there are. What is refused is named."""
+    deployed = 0
+    for folder in folders(EXAMPLES, ""):
+        # Those are Python packages, and what building one leaves there is no function.
+        if folder.path.is_relative_to(EXAMPLES / "plugins"):
+            continue
+        if folder.collection:
+            body: dict[str, Any] = {"path": folder.collection, **env_of(folder)}
+            if not accepted(api, folder.path, "/collections", body):
+                continue
+        for source in folder.sources:
+            body = {
+                "name": source.name,
+                "language": LANGUAGES[source.path.suffix],
+                "source_code": source.path.read_text(),
+                "collection_path": source.collection,
+                **env_of(source),
+            }
+            deployed += accepted(api, source.path, "/functions", body)
+    return deployed
+
+
+def env_of(item: Folder | Source) -> dict[str, Any]:
+    """Return the member ``env`` where there is a file with one."""
+    return {"env": json.loads(item.env.read_text())} if item.env else {}
+
+
+def accepted(api: Api, path: Path, to: str, body: dict[str, Any]) -> bool:
+    """Post it, and tell whether it is there; a collection that was there before is."""
+    status, answer = api.call("POST", to, body)
+    if status < 300 or (status == 409 and to == "/collections"):
+        return True
+    say(f"{path.relative_to(ROOT)} was left out: {answer['detail']}")
+    return False
+
+
+def has_functions(api: Api) -> bool:
+    """Tell whether there is a function anywhere: collections alone are nobody's work."""
+    return any(
+        api.must("GET", f"/functions?limit=1&collection_path={quote(path, safe='')}")["items"]
+        for path in collections(api)
+    )
+
+
+def collections(api: Api) -> Iterator[str]:
+    """Yield the root and every collection below it."""
+    yield ""
+    query = "limit=1000"
+    while query:
+        page = api.must("GET", f"/collections?{query}")
+        yield from (each["path"] for each in page["items"])
+        cursor = page["next_cursor"]
+        query = f"limit=1000&cursor={quote(cursor, safe='')}" if cursor else ""
 
 
 def wait_ready(api: Api) -> None:
@@ -123,23 +153,23 @@ def guide(url: str, token: str) -> None:
             "examples; `.venv/bin/lowcode-faas token create NAME` makes one.\n\nCtrl-C ends the service."
         )
         return
-    empty = (
-        not api.must("GET", "/functions")["items"] and not api.must("GET", "/collections")["items"]
-    )
-    if empty:
+    if not has_functions(api):
         say(f"\ndeployed {deploy_examples(api)} functions from examples/")
     status, result = api.call("POST", "/functions/greet/invoke", {"input": {"name": "world"}})
     if status == 200:
         say(f"\ngreet answered:\n{json.dumps(result, indent=2)}")
+    elif status == 404:
+        say("\ngreet is not in this store: the examples go only where there are no functions")
     else:
-        say(f"\ngreet is not in this store ({status}): {json.dumps(result)}")
+        say(f"\ngreet was not run ({status}): {json.dumps(result)}")
     source = "export const handler = (input) => ({ ok: true, data: input.n * 2 });"
     deploy = json.dumps({"name": "double", "source_code": source})
     say("\nTry next, in another terminal:\n")
     curl = "curl -s -H 'Content-Type: application/json'"
     if token:
         curl += f" -H 'Authorization: Bearer {token}'"
-    say(f"{curl} {url}/functions/greet/invoke -d '{json.dumps({'input': {'name': 'you'}})}'")
+    if status != 404:
+        say(f"{curl} {url}/functions/greet/invoke -d '{json.dumps({'input': {'name': 'you'}})}'")
     say(f"{curl} {url}/functions -d '{deploy}'")
     say(f"{curl} {url}/functions/double/invoke -d '{json.dumps({'input': {'n': 21}})}'")
     say("\nCtrl-C ends the service.")
