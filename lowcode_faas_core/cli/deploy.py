@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import click
 
 from lowcode_faas_core.cli.calling import as_json, calling, collection, show_json
+from lowcode_faas_core.cli.env_file import read_env
 from lowcode_faas_core.cli.progress import progress
 from lowcode_faas_core.cli.sources import (
     FUNCTION_ENV,
@@ -118,28 +118,6 @@ def _show(source: Source, answer: Answer) -> None:
     unchecked = "" if made["checked"] else "  (its syntax was not checked)"
     where = f"{source.collection}/" if source.collection else ""
     click.echo(f"{where}{source.name}  version {made['version']}  {news}{unchecked}")
-
-
-def read_env(path: Path) -> dict[str, str]:
-    """Return the env in a file: a JSON object of strings, or lines ``KEY=VALUE`` and comments."""
-    content = read_text(path)
-    if content.lstrip().startswith("{"):
-        try:
-            found = json.loads(content)
-        except ValueError as error:
-            raise click.UsageError(f"{path}: not JSON: {error}") from error
-        if not all(isinstance(value, str) for value in found.values()):
-            raise click.UsageError(f"{path}: every value must be a string")
-        return dict(found)
-    env = {}
-    for number, line in enumerate(content.splitlines(), 1):
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
-        key, equals, value = line.partition("=")
-        if not equals:
-            raise click.UsageError(f"{path}, line {number}: not KEY=VALUE")
-        env[key.strip()] = value
-    return env
 
 
 def _make_collection(api: Connection, target: str, env: dict[str, str] | None) -> None:

@@ -81,3 +81,32 @@ def test_a_bad_collection_is_not_blamed_on_a_file(run: Run, tmp_path: Path) -> N
     for what in ("fj", "fj/lim.mjs"):
         code, _, talk = run("deploy", what, "-c", "my team")
         assert (code, "Error: -c 'my team': each segment" in talk) == (2, True), talk
+
+
+def test_an_env_file_of_a_shell_is_read(run: Run, tmp_path: Path) -> None:
+    lines = "# for everybody\nA=1\n\nexport B=2\n  export\tC = x=y\nexport=4\nexported=5\n"
+    make(tmp_path, {"lim.mjs": OK, "eu.env": lines})
+    assert run("deploy", "lim.mjs", "--env-file", "eu.env")[0] == 0
+    assert run("env", "get", "-f", "lim")[1] == "A=1\nB=2\nC= x=y\nexport=4\nexported=5\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("A=1\nexport B C=3\n", "eu.env, line 2: an env key must match"),
+        ("A=1\n\nexport B\n", "eu.env, line 3: not KEY=VALUE"),
+        ("# no\n=1\n", "eu.env, line 2: an env key must match"),
+        ("A=1\nPATH=/bin\n", "eu.env, line 2: PATH is refused"),
+        ('{\n "A": "1",\n "B-": "2"\n}', "eu.env, line 3: an env key must match"),
+        ('{\n "A": "B",\n "B": 2\n}', "eu.env, line 3: B must be a string"),
+        ('{"A": "\\u0000"}', "eu.env, line 1: an env value may not contain NUL"),
+        ('{\n "A"\n}', "eu.env: not JSON: Expecting ':' delimiter: line 3 column 1"),
+    ],
+)
+def test_what_is_wrong_in_an_env_file_has_its_line(
+    content: str, said: str, run: Run, tmp_path: Path
+) -> None:
+    make(tmp_path, {"lim.mjs": OK, "eu.env": content})
+    for words in (("deploy", "lim.mjs"), ("collections", "create", "shop")):
+        code, out, talk = run(*words, "--env-file", "eu.env")
+        assert (code, out, f"Error: {said}" in talk) == (2, "", True), talk
