@@ -10,6 +10,7 @@ import click
 
 from lowcode_faas_core.cli.calling import as_json, calling, collection, show_json
 from lowcode_faas_core.cli.env_file import read_env
+from lowcode_faas_core.cli.limits import DEFAULT, Asked, limit_options
 from lowcode_faas_core.cli.progress import progress
 from lowcode_faas_core.cli.sources import (
     FUNCTION_ENV,
@@ -38,25 +39,42 @@ __all__ = ["FUNCTION_ENV", "LANGUAGES", "deploy", "read_env"]
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Its env: a JSON object, or lines KEY=VALUE.",
 )
-@click.option("--reuse", help="warm or fresh; the operator's default without it.")
+@limit_options
+@click.option(
+    "--reuse",
+    type=click.Choice(["warm", "fresh", DEFAULT]),
+    help="Whether its runs share a sandbox, or get a new one each.",
+)
+@click.option(
+    "--defaults", is_flag=True, help="The operator's limits and reuse, but for those named."
+)
 @as_json
 @calling
 def deploy(
     api: Connection,
+    /,
     path: Path,
     collection: str,
     name: str | None,
     env_file: Path | None,
     reuse: str | None,
+    defaults: bool,
     as_json: bool,
+    **limits: int | float | str | None,
 ) -> None:
     """Deploy a file, or a folder: its sources, and those below it in collections of their names.
 
     Folders that hold neither a source nor a collection.env.json, nor have one below them, are
     passed over.
+
+    A function that is there keeps the limits and reuse of the current version, each that is not
+    named here; `default` as a value puts one back to the operator's, --defaults all of them.
     """
+    asked = Asked(limits, reuse, defaults)
     if path.is_dir() and (name is not None or env_file is not None):
         raise click.UsageError("--name and --env-file go with a file, not with a folder")
+    if path.is_dir():
+        asked.check_folder()
     _check_collection(collection)
     found = folders(path, collection) if path.is_dir() else []
     sources = [source for folder in found for source in folder.sources]
@@ -70,7 +88,7 @@ def deploy(
     for source in sources:
         check_source(source)
     envs = [(each.collection, read_env(each.env) if each.env else None) for each in found]
-    bodies = [_body(source, env_file or source.env, reuse) for source in sources]
+    bodies = [_body(source, env_file or source.env) for source in sources]
     for target, env in envs:
         _make_collection(api, target, env)
     deployed = []
@@ -78,7 +96,7 @@ def deploy(
     told = path.is_file() or (sys.stdout.isatty() and not as_json)
     with progress("deploying", len(sources), quiet=told) as done:
         for source, body in zip(sources, bodies, strict=True):
-            answer = _deploy(api, source, body)
+            answer = _deploy(api, source, asked, body)
             deployed.append(answer.document)
             done(source.name)
             if not as_json:
@@ -94,20 +112,19 @@ def _check_collection(path: str) -> None:
         raise click.UsageError(f"-c {path!r}: {error.detail}") from error
 
 
-def _body(source: Source, env: Path | None, reuse: str | None) -> dict[str, Any]:
+def _body(source: Source, env: Path | None) -> dict[str, Any]:
     return {
         "name": source.name,
         "collection_path": source.collection,
         "language": LANGUAGES[source.path.suffix],
         "source_code": read_text(source.path),
         **({"env": read_env(env)} if env else {}),
-        **({"reuse": reuse} if reuse is not None else {}),
     }
 
 
-def _deploy(api: Connection, source: Source, body: dict[str, Any]) -> Answer:
+def _deploy(api: Connection, source: Source, asked: Asked, body: dict[str, Any]) -> Answer:
     try:
-        return api.request("POST", "/functions", body)
+        return api.request("POST", "/functions", {**body, **asked.members(api, source)})
     except Refused as error:
         raise click.ClickException(f"{source.path}: {error}") from error
 

@@ -110,3 +110,77 @@ def test_what_is_wrong_in_an_env_file_has_its_line(
     for words in (("deploy", "lim.mjs"), ("collections", "create", "shop")):
         code, out, talk = run(*words, "--env-file", "eu.env")
         assert (code, out, f"Error: {said}" in talk) == (2, "", True), talk
+
+
+def current(service: Any, name: str) -> tuple[dict[str, Any], str]:
+    """Return the limits of a function that are set, and its reuse."""
+    found = service.call("GET", f"/functions/{name}")[1]["current"]
+    return {key: value for key, value in found["limits"].items() if value is not None}, found[
+        "reuse"
+    ]
+
+
+def test_a_redeploy_keeps_limits_and_reuse(run: Run, service: Any, tmp_path: Path) -> None:
+    # Given a function whose limits somebody set over the API
+    make(tmp_path, {"fj/lim.mjs": OK, "fj/new.mjs": OK})
+    limits = {"memory_mb": 512, "timeout_ms": 5000}
+    service.deploy("lim", OK, limits=limits, reuse="fresh")
+    # When the same bytes are deployed, by themselves or with their folder, then nothing changes
+    assert run("deploy", "fj/lim.mjs")[1] == "lim  version 1  unchanged\n"
+    assert run("deploy", "fj")[1] == "lim  version 1  unchanged\nnew  version 1  deployed\n"
+    # And other bytes change only the source
+    (tmp_path / "fj/lim.mjs").write_text(f"// other\n{OK}")
+    assert run("deploy", "fj/lim.mjs")[1] == "lim  version 2  deployed\n"
+    assert current(service, "lim") == (limits, "fresh")
+    # What is named changes, and nothing else; default is the operator's
+    words = ("--cpus", "0.5", "--pids", "32", "--tmp-mb", "16", "--memory-mb", "default")
+    assert run("deploy", "fj/lim.mjs", *words)[1] == "lim  version 3  deployed\n"
+    mixed = {"cpus": 0.5, "pids": 32, "tmp_mb": 16, "timeout_ms": 5000}
+    assert current(service, "lim") == (mixed, "fresh")
+    run("deploy", "fj/lim.mjs", "--timeout-ms", "70", "--reuse", "default")
+    assert current(service, "lim") == ({**mixed, "timeout_ms": 70}, "warm")
+    # And all of it can be put back, but for what is named beside
+    run("deploy", "fj/lim.mjs", "--defaults", "--memory-mb", "64")
+    assert current(service, "lim") == ({"memory_mb": 64}, "warm")
+    run("deploy", "fj", "--defaults", "--reuse", "fresh")
+    assert current(service, "lim") == ({}, "fresh")
+    # While the API takes what it is sent for all there is
+    service.deploy("bare", OK, limits=limits, reuse="fresh")
+    assert service.call("POST", "/functions", {"name": "bare", "source_code": OK})[0] == 201
+    assert current(service, "bare") == ({}, "warm")
+
+
+def test_limits_are_refused_in_words_of_the_command(run: Run, tmp_path: Path) -> None:
+    make(tmp_path, {"fj/lim.mjs": OK})
+    for words, code, said in (
+        (("fj/lim.mjs", "--memory-mb", "lots"), 2, "'lots' is neither a whole number nor default"),
+        (("fj/lim.mjs", "--memory-mb", "1.5"), 2, "'1.5' is neither a whole number nor default"),
+        (("fj/lim.mjs", "--memory-mb", "9" * 400), 2, "is neither a whole number nor default"),
+        (("fj/lim.mjs", "--cpus", "nan"), 2, "'nan' is neither a number nor default"),
+        (("fj/lim.mjs", "--reuse", "cold"), 2, "'cold' is not one of"),
+        (("fj", "--pids", "20"), 2, "--pids goes with a file, not with a folder"),
+        (("fj/lim.mjs", "--memory-mb", "1"), 1, "fj/lim.mjs: /limits/memory_mb: "),
+    ):
+        found, out, talk = run("deploy", *words)
+        assert (found, out, said in talk) == (code, "", True), talk
+    assert run("list")[1] == ""
+    helped = run("deploy", "--help")[1]
+    for said in ("--timeout-ms", "keeps the limits and reuse of the current version", "--defaults"):
+        assert said in " ".join(helped.split())
+
+
+def test_who_may_not_read_is_told_how_to_deploy(serve: Callable[..., Any], tmp_path: Path) -> None:
+    # Given a token that may deploy and not read: what is there cannot be kept
+    make(tmp_path, {"lim.mjs": OK})
+    tokens = {"LOWCODE_FAAS_API_TOKENS_FILE": str(tmp_path / "tokens.json")}
+    run = typed(tmp_path, "http://127.0.0.1:9")
+    made = run("token", "create", "ci", "--verbs", "deploy", **tokens)[1].strip()
+    service = serve(WORKERS="1", API_TOKENS_FILE=tokens["LOWCODE_FAAS_API_TOKENS_FILE"])
+    run, token = typed(tmp_path, service.url), {"LOWCODE_FAAS_TOKEN": made}
+    # When it deploys, then it is not guessed
+    code, out, talk = run("deploy", "lim.mjs", **token)
+    assert (code, out) == (1, "")
+    assert "needs the verb read" in talk
+    assert "--defaults deploys without looking" in talk
+    # And with all that was to be kept named, nothing has to be looked at
+    assert run("deploy", "lim.mjs", "--defaults", **token)[1] == "lim  version 1  deployed\n"
