@@ -156,9 +156,15 @@ def pull(
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @calling
 def delete(api: Connection, name: str, collection: str, yes: bool) -> None:
-    """Remove a function, its env and all its versions."""
+    """Remove a function, its env and all its versions.
+
+    It asks first. Where nobody can be asked, because standard input is no terminal, it refuses
+    without --yes.
+    """
     where = f"{collection}/{name}" if collection else name
-    if not yes and sys.stdin.isatty():
+    if not yes:
+        if not sys.stdin.isatty():
+            raise click.UsageError("nobody can be asked here: give --yes")
         click.confirm(f"Delete {where} with all its versions?", abort=True, err=True)
     api.request("DELETE", function_path(collection, name))
     click.echo(f"deleted {where}", err=True)

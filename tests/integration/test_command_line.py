@@ -98,7 +98,15 @@ def test_a_function_from_its_first_version_to_its_end(run: Run, tmp_path: Path) 
     assert run("show", "greet", "-c", "shop", "--source")[1] == GREET
     assert "version     3" in run("show", "greet", "-c", "shop")[1]
     assert run("list", "-c", "shop")[1].startswith("greet  v3  javascript")
-    assert run("delete", "greet", "-c", "shop") == (0, "", "deleted shop/greet\n")
+    # And it is deleted by nobody's accident: where none can be asked, it has to be said
+    code, out, talk = run("delete", "greet", "-c", "shop")
+    assert (code, out) == (2, "")
+    assert "Error: nobody can be asked here: give --yes" in talk
+    assert run("delete", "greet", "-c", "shop", keys="n\n")[0] == 1
+    assert run("list", "-c", "shop")[1].startswith("greet")
+    assert run("delete", "greet", "-c", "shop", "--yes") == (0, "", "deleted shop/greet\n")
+    run("deploy", "greet.mjs", "-c", "shop")
+    assert run("delete", "greet", "-c", "shop", keys="y\n")[0] == 0
     assert run("list", "-c", "shop") == (0, "", "no functions here\n")
 
 
