@@ -10,6 +10,7 @@ import click
 
 from lowcode_faas_core.cli.calling import as_json, calling, collection, show_json
 from lowcode_faas_core.cli.env_file import read_env
+from lowcode_faas_core.cli.excerpt import excerpt
 from lowcode_faas_core.cli.limits import DEFAULT, Asked, limit_options
 from lowcode_faas_core.cli.progress import progress
 from lowcode_faas_core.cli.sources import (
@@ -126,7 +127,22 @@ def _deploy(api: Connection, source: Source, asked: Asked, body: dict[str, Any])
     try:
         return api.request("POST", "/functions", {**body, **asked.members(api, source)})
     except Refused as error:
-        raise click.ClickException(f"{source.path}: {error}") from error
+        said = _in_words_of_the_command(error, source.collection)
+        raise click.ClickException(
+            "\n".join([f"{source.path}: {said}", *_place(error, body)])
+        ) from error
+
+
+def _in_words_of_the_command(error: Refused, collection: str) -> str:
+    if error.problem.get("code") == "collection_not_found":
+        command = f"lowcode-faas collections create {collection}"
+        return f"the collection {collection!r} is not registered; `{command}` registers it"
+    return str(error)
+
+
+def _place(error: Refused, body: dict[str, Any]) -> list[str]:
+    line, column = error.problem.get("line"), error.problem.get("column")
+    return [] if line is None else excerpt(body["source_code"], line, column)
 
 
 def _show(source: Source, answer: Answer) -> None:

@@ -184,3 +184,41 @@ def test_who_may_not_read_is_told_how_to_deploy(serve: Callable[..., Any], tmp_p
     assert "--defaults deploys without looking" in talk
     # And with all that was to be kept named, nothing has to be looked at
     assert run("deploy", "lim.mjs", "--defaults", **token)[1] == "lim  version 1  deployed\n"
+
+
+def test_a_collection_that_is_not_there_has_its_command(run: Run, tmp_path: Path) -> None:
+    make(tmp_path, {"lim.mjs": OK})
+    code, out, talk = run("deploy", "lim.mjs", "-c", "newcoll/x")
+    assert (code, out) == (1, "")
+    command = "lowcode-faas collections create newcoll/x"
+    assert talk == (
+        f"Error: lim.mjs: the collection 'newcoll/x' is not registered; `{command}` registers it\n"
+    )
+    assert run(*command.split()[1:])[0] == 0
+    assert run("deploy", "lim.mjs", "-c", "newcoll/x")[0] == 0
+
+
+def test_a_syntax_error_is_shown_where_it_is(run: Run, tmp_path: Path) -> None:
+    make(
+        tmp_path, {"fj/syntax.mjs": "export const handler = () => ({\n\tok: true, a\u0301 b\n});\n"}
+    )
+    for what in ("fj/syntax.mjs", "fj"):
+        code, out, talk = run("deploy", what)
+        assert (code, out) == (1, "")
+        said, line, caret = talk.splitlines()
+        assert said.startswith("Error: fj/syntax.mjs: /source_code: line 2, column 17")
+        # The second of the two words, where a mark above a letter takes no column of its own
+        assert (line, caret) == ("    ok: true, a\u0301 b", " " * 16 + "^")
+    # Where the source ends too early there is no place to mark
+    (tmp_path / "torn.mjs").write_text("export const handler = (")
+    said, line = run("deploy", "torn.mjs")[2].splitlines()
+    assert said.startswith("Error: torn.mjs: /source_code: line 1: ")
+    assert line == "export const handler = ("
+
+
+def test_what_a_terminal_would_obey_is_shown_as_text(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "odd.mjs").write_text("export const handler = '\x01' oops;\n")
+    talk = run("deploy", "odd.mjs")[2]
+    _, line, caret = talk.splitlines()
+    assert "\\x01" in line
+    assert line[caret.index("^") :].startswith("oops")
