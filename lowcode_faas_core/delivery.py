@@ -73,7 +73,8 @@ class _Lane:
                 self._queued_bytes -= self._queue.popleft()[1]
                 self._drop(1, "queue_full")
             waiting = len(self._queue)
-            if waiting == 1 or waiting == self._sink.batch_events:
+            filled = self._queued_bytes - size < BATCH_BYTES <= self._queued_bytes
+            if waiting == 1 or waiting == self._sink.batch_events or filled:
                 self._changed.notify()
 
     def backlog(self) -> int:
@@ -141,9 +142,7 @@ class _Lane:
                     return []
                 self._changed.wait()
             if sink.linger_s > 0 and not self._closing:
-                self._changed.wait_for(
-                    lambda: self._closing or len(self._queue) >= sink.batch_events, sink.linger_s
-                )
+                self._changed.wait_for(lambda: self._closing or self._has_batch(), sink.linger_s)
             batch: list[LogEvent] = []
             taken = 0
             while self._queue and len(batch) < sink.batch_events and taken < BATCH_BYTES:
@@ -153,6 +152,10 @@ class _Lane:
             self._queued_bytes -= taken
             self._in_hand = len(batch)
         return batch
+
+    def _has_batch(self) -> bool:
+        # By bytes, too: of long lines the queue holds less than so many.
+        return len(self._queue) >= self._sink.batch_events or self._queued_bytes >= BATCH_BYTES
 
     def _flush(self) -> None:
         try:

@@ -139,6 +139,30 @@ def test_a_sink_that_hangs_holds_a_bounded_queue_and_the_newest_events() -> None
     assert gate.events[-1].seq == 1000
 
 
+class Lingering(MemoryLogSink):
+    """Waits very long for a batch of very many, and takes it at once."""
+
+    batch_events = 1000
+    linger_s = 20.0
+
+
+@pytest.mark.parametrize("pause_s", [0.0, 0.02])
+def test_a_batch_of_long_lines_is_full_by_its_bytes(pause_s: float) -> None:
+    """The queue holds fewer long lines than a batch has events, and would be thrown away for it."""
+    sink = Lingering()
+    router = LogRouter({"lingering": sink})
+    began = time.monotonic()
+    for n in range(1, 151):
+        router.emit(sample_event(n, "x" * 32_768))
+        time.sleep(pause_s)
+    while router.backlog() * 32_768 > 1 << 20:
+        time.sleep(0.005)
+        assert time.monotonic() - began < 15
+    router.close()
+    assert [event.seq for event in sink.events] == list(range(1, 151))
+    assert router.counts()["lingering"]["dropped"] == 0
+
+
 def test_a_failing_sink_touches_no_other(caplog: pytest.LogCaptureFixture) -> None:
     good, bad = MemoryLogSink(), MemoryLogSink()
     bad.failure = RuntimeError("no room")
