@@ -26,6 +26,7 @@ class Run:
         "_emit",
         "_recorder",
         "begun_ns",
+        "doubtful",
         "ended",
         "execution_id",
         "forgotten",
@@ -56,6 +57,8 @@ class Run:
         self.handed = 0
         #: Whether the store has a record of it.
         self.written = False
+        #: Whether it was asked to have one, and gave no answer.
+        self.doubtful = False
         self.ended = False
         #: Whether it never started, and nothing of it is to be kept.
         self.forgotten = False

@@ -9,7 +9,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from lowcode_faas_core.configuration import ExecutionSettings
@@ -30,6 +32,12 @@ _log = logging.getLogger(__name__)
 LOOK_S: Final = 0.1
 #: Time between two looks while what runs is followed: a line is to be seen within 0.2 s.
 FOLLOWED_S: Final = 0.05
+#: Most that one look hands over, of all runs together: a store may refuse a longer statement, and
+#: everything else waits for it. The next look goes on.
+LOOK_LINES: Final = 2000
+LOOK_CHARACTERS: Final = 1 << 20
+#: Executions to be withdrawn that the store did not hear of yet.
+MOST_WITHDRAWN: Final = 1000
 #: Time between two batches, in seconds.
 FLUSH_S: Final = 0.1
 #: Time between two rounds of upkeep, in seconds: when nothing happens, and while records come.
@@ -55,6 +63,8 @@ class Recorder:
         self._settings = settings
         self._running: dict[int, Run] = {}
         self._queue = RecordQueue()
+        #: Ids whose records are to go, the oldest first.
+        self._withdrawn: deque[str] = deque(maxlen=MOST_WITHDRAWN)
         self._urgent = False
         self._followed = False
         self._wake = threading.Event()
@@ -94,6 +104,7 @@ class Recorder:
                 run.written = True
             except StorageUnavailable as error:
                 # Unique among the runs in flight, then, which the invoker sees to.
+                run.doubtful = True
                 self._note(str(error))
         self._running[id(run)] = run
         if not self._wake.is_set():
@@ -167,7 +178,7 @@ class Recorder:
     def _work(self) -> None:
         flush_at = 0.0
         while not self._closing.is_set():
-            busy = bool(self._running or self._queue)
+            busy = bool(self._running or self._queue or self._withdrawn)
             if busy:
                 self._closing.wait(FOLLOWED_S if self._followed else LOOK_S)
             else:
@@ -175,27 +186,35 @@ class Recorder:
                 flush_at = 0.0
                 self._wake.clear()
                 # Cleared first, looked second: whoever ends this sets the two the other way round.
-                if not (self._running or self._queue or self._closing.is_set()):
+                if not (self._running or self._queue or self._withdrawn or self._closing.is_set()):
                     due = max(self._tend_at, self._down_until)
                     self._wake.wait(max(0.0, due - time.monotonic()))
-                if self._running or self._queue:
+                if self._running or self._queue or self._withdrawn:
                     continue
             now = time.monotonic()
             if now < self._down_until:
                 continue
-            try:
-                if busy:
-                    self._look()
-                    if self._urgent or now >= flush_at or self._queue.has_batch():
-                        self._urgent = False
-                        self._flush()
-                        flush_at = time.monotonic() + FLUSH_S
-                self._tend(busy)
-            except Exception as error:  # the store's trouble is nobody else's
-                self._note(_said(error))
-                self._down_until = time.monotonic() + DOWN_S
+            steps: list[Callable[[], None]] = [self._withdraw_more]
+            if busy:
+                steps.append(self._look)
+                if self._urgent or now >= flush_at or self._queue.has_batch():
+                    self._urgent = False
+                    steps.append(self._flush)
+                    flush_at = now + FLUSH_S
+            steps.append(partial(self._tend, busy))
+            # Each by itself: whoever follows what cannot be written keeps no verdict from being so,
+            # nor this process's claim on what it runs from being renewed.
+            for step in steps:
+                self._try(step)
             self._warn()
         self._last_flush()
+
+    def _try(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except Exception as error:  # the store's trouble is nobody else's
+            self._note(_said(error))
+            self._down_until = time.monotonic() + DOWN_S
 
     def _look(self) -> None:
         """Write what runs, and what it has printed so far, where somebody wants to see it."""
@@ -212,6 +231,7 @@ class Recorder:
         records: list[Record] = []
         lines: list[RecordedLine] = []
         printed: list[tuple[Run, int]] = []
+        share = LOOK_LINES // max(1, sum(run.execution_id in wanted for run in old)) or 1
         for run in old:
             followed = run.execution_id in wanted
             invocation = run.invocation
@@ -222,11 +242,11 @@ class Recorder:
                 records.append(started_record(run, invocation))
             if followed:
                 self._followed = True
-                there = run.lines
-                until = len(there)
-                if until > run.handed:
-                    lines += map(line_of, there[run.handed : until])
-                    printed.append((run, until))
+                there = run.lines[run.handed : run.handed + share]
+                some = _within(there, LOOK_CHARACTERS * share // LOOK_LINES)
+                if some:
+                    lines += map(line_of, some)
+                    printed.append((run, run.handed + len(some)))
         if not (records or lines):
             return
         self._store.record(records, lines)
@@ -276,11 +296,21 @@ class Recorder:
             self._note(_said(error))
 
     def _withdraw(self, run: Run) -> None:
-        if run.written:
+        if run.written or run.doubtful:
             try:
                 elsewhere(lambda: self._store.withdraw(run.execution_id))
-            except Exception as error:  # as above; it is closed as lost when this process ends
+            except Exception as error:  # as above
                 self._note(_said(error))
+                self._withdrawn.append(run.execution_id)
+
+    def _withdraw_more(self) -> None:
+        """Have the store forget what it did not hear of when it never started."""
+        while self._withdrawn:
+            execution_id = self._withdrawn[0]
+            # Whoever chose the id may have asked again, and that runs.
+            if not any(run.execution_id == execution_id for run in list(self._running.values())):
+                self._store.withdraw(execution_id)
+            self._withdrawn.popleft()
 
     def _text(self, raw: bytes | memoryview | None) -> tuple[str | None, bool]:
         if raw is None:
@@ -308,6 +338,15 @@ class Recorder:
         if lines and (at_close or now - self._lines_warned_at >= WARN_EVERY_S):
             self._lines_warned_at, self._warned_lines = now, self._queue.dropped_lines
             _log.warning("%d lines were not kept with their executions: a run has too many", lines)
+
+
+def _within(lines: list[LogEvent], most: int) -> list[LogEvent]:
+    """Return the first of them that have so many characters together, and one in any case."""
+    for number, line in enumerate(lines):
+        most -= len(line.message)
+        if most < 0:
+            return lines[: max(1, number)]
+    return lines
 
 
 def _never_started(error: BaseException) -> bool:

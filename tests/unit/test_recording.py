@@ -375,3 +375,101 @@ def test_a_store_that_hangs_does_not_hold_up_the_end(make: Make, store: Counting
     assert time.monotonic() - begun < 2 * recording.CLOSE_S
     store.open.set()
     until(lambda: "executions" not in {thread.name for thread in threading.enumerate()})
+
+
+class Choosy(Counting):
+    """Refuses statements of more lines than a database would take in its time."""
+
+    def record(self, records: Any, lines: Any) -> None:
+        if len(lines) > 3000 or sum(len(line.message) for line in lines) > 2 << 20:
+            raise StorageUnavailable("canceling statement due to statement timeout")
+        super().record(records, lines)
+
+    def withdraw(self, execution_id: str) -> None:
+        self.asked.append("withdraw")
+        super().withdraw(execution_id)
+
+
+@pytest.fixture
+def choosy() -> Iterator[tuple[Choosy, Recorder]]:
+    store = Choosy()
+    recorder = Recorder(store, ExecutionSettings())
+    yield store, recorder
+    recorder.close()
+
+
+@pytest.mark.parametrize(("count", "text"), [(10_000, "x"), (40, "x" * 100_000)])
+def test_what_a_followed_run_has_printed_is_handed_over_in_parts(
+    choosy: tuple[Choosy, Recorder], count: int, text: str
+) -> None:
+    store, recorder = choosy
+    followed, other = sample_invocation(), sample_invocation()
+    store.show_interest(followed.execution_id, 60)
+    run = recorder.open(followed, time.time_ns())
+    for seq in range(1, count + 1):
+        run.emit(msgspec.structs.replace(event_of(followed, seq), message=text))
+    # Verdicts of others are written meanwhile
+    recorder.open(other, time.time_ns()).finish(result_of(other))
+    until(lambda: store.execution(other.execution_id).status is RecordStatus.SUCCEEDED)
+    until(lambda: len(store.lines(followed.execution_id, 0, count + 1)) == count)
+    assert recorder.trouble is None
+    run.finish(result_of(followed))
+    until(lambda: store.execution(followed.execution_id).status is RecordStatus.SUCCEEDED)
+    assert len(store.lines(followed.execution_id, 0, count + 1)) == count
+
+
+def test_a_look_that_fails_keeps_no_verdict_from_being_written(
+    make: Make, store: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails() -> frozenset[str]:
+        raise StorageUnavailable("it is not to be had")
+
+    monkeypatch.setattr(store, "interests", fails)
+    tended: list[float] = []
+    monkeypatch.setattr(store, "tend", lambda *_: bool(tended.append(0.0)))
+    recorder = make()
+    running, other = sample_invocation(), sample_invocation()
+    run = recorder.open(running, time.time_ns())
+    recorder.open(other, time.time_ns()).finish(result_of(other))
+    until(lambda: store.execution(other.execution_id).status is RecordStatus.SUCCEEDED)
+    until(lambda: tended)
+    run.finish(result_of(running))
+
+
+def test_a_record_nobody_knows_of_goes_when_nothing_ran(
+    make: Make, store: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store commits, and its answer is lost; then it does not hear that nothing ran."""
+    begin, withdraw = store.begin, store.withdraw
+    fail = True
+
+    def lost(do: Callable[[Any], None]) -> Callable[[Any], None]:
+        def done(given: Any) -> None:
+            if do == begin:
+                do(given)
+            if fail:
+                raise StorageUnavailable("the connection was lost")
+            if do == withdraw:
+                do(given)
+
+        return done
+
+    monkeypatch.setattr(store, "begin", lost(begin))
+    monkeypatch.setattr(store, "withdraw", lost(withdraw))
+    recorder = make()
+    invocation = chosen()
+    run = recorder.open(invocation, time.time_ns())
+    assert store.execution(invocation.execution_id).status is RecordStatus.RUNNING
+    run.fail(CapacityError("no place"))
+    time.sleep(0.3)
+    assert store.execution(invocation.execution_id).status is RecordStatus.RUNNING
+    fail = False
+
+    def gone() -> bool:
+        try:
+            store.execution(invocation.execution_id)
+        except NotFound:
+            return True
+        return False
+
+    until(gone)
