@@ -7,6 +7,7 @@ as sent, and its caller is told that it may have run: so this side gives the con
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import ssl
 import time
@@ -15,6 +16,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from lowcode_faas_core.lanes import elsewhere
+from lowcode_faas_core.name_lookup import Addresses, AddressInfo, NoAddress
 from lowcode_faas_core.setting_values import UNIX
 from lowcode_faas_core.waits import CONNECT_S, IDLE_S
 from lowcode_faas_core.worker_link import Answer, Link
@@ -36,6 +38,7 @@ class WorkerConnections:
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
         self._host = parts.hostname or ""
         self._port = parts.port or (80 if self._tls is None else 443)
+        self._addresses = Addresses(self._host, self._port)
         self._prefix = parts.path.rstrip("/")
         self._netloc = parts.netloc.rpartition("@")[2]
         self._most = most
@@ -118,23 +121,43 @@ class WorkerConnections:
             self.close()
 
     def _connect(self, deadline: float) -> Link:
-        left = min(CONNECT_S, deadline - time.monotonic())
-        if left <= 0:
+        end = min(time.monotonic() + CONNECT_S, deadline)
+        if _left(end) <= 0:
             raise NotSent("there was no time left to connect")
         if self._path:
-            return self._connect_here(left)
+            return self._connect_here(_left(end))
         try:
-            peer = socket.create_connection((self._host, self._port), left)
-        except (OSError, UnicodeError) as error:
+            addresses = self._addresses.find(_left(end))
+        except NoAddress as error:
             raise NotSent(str(error)) from error
+        peer = self._connect_to_one_of(addresses, end)
         peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self._tls is None:
             return Link(peer, encrypted=False)
         try:
-            return Link(self._tls.wrap_socket(peer, server_hostname=self._host), encrypted=True)
+            return Link(_shake_hands(self._tls, peer, self._host, end), encrypted=True)
         except (OSError, ValueError) as error:
             peer.close()
             raise NotSent(f"TLS: {error}") from error
+
+    @staticmethod
+    def _connect_to_one_of(addresses: list[AddressInfo], end: float) -> socket.socket:
+        failed: OSError | None = None
+        for number, (family, kind, protocol, _, address) in enumerate(addresses):
+            # One that does not answer leaves the others their part of the time.
+            left = _left(end) / (len(addresses) - number)
+            if left <= 0:
+                break
+            peer = socket.socket(family, kind, protocol)
+            peer.settimeout(left)
+            try:
+                peer.connect(address)
+            except OSError as error:
+                peer.close()
+                failed = error
+            else:
+                return peer
+        raise NotSent(str(failed or "there was no time left to connect")) from failed
 
     def _connect_here(self, seconds: float) -> Link:
         peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -145,3 +168,36 @@ class WorkerConnections:
             peer.close()
             raise NotSent(f"{self._path}: {error}") from error
         return Link(peer, encrypted=False)
+
+
+def _left(end: float) -> float:
+    return end - time.monotonic()
+
+
+def _shake_hands(
+    context: ssl.SSLContext, peer: socket.socket, host: str, end: float
+) -> ssl.SSLSocket:
+    """Return the connection encrypted; a peer that answers byte by byte has no more time than others."""
+    peer.setblocking(False)
+    encrypted = context.wrap_socket(peer, server_hostname=host, do_handshake_on_connect=False)
+    try:
+        while True:
+            try:
+                encrypted.do_handshake()
+            except ssl.SSLWantReadError:
+                event = select.POLLIN
+            except ssl.SSLWantWriteError:
+                event = select.POLLOUT
+            else:
+                return encrypted
+            _await(encrypted, event, end)
+    except BaseException:
+        encrypted.close()
+        raise
+
+
+def _await(peer: socket.socket, event: int, end: float) -> None:
+    ready = select.poll()
+    ready.register(peer, event)
+    if _left(end) <= 0 or not ready.poll(_left(end) * 1000):
+        raise TimeoutError("the handshake timed out")

@@ -23,7 +23,7 @@ ORDER = (
     "delivery fetching following sandbox logquery",
     "logs record_queue recorded_run recording",
     "invoker",
-    "wire worker_link worker_connections remote readiness startup",
+    "wire name_lookup worker_link worker_connections remote readiness startup",
     "services doctor",
     "api",
     "dispatcher worker_shortcut worker",

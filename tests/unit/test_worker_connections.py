@@ -144,6 +144,73 @@ def test_a_refused_connection_is_not_sent() -> None:
         ask(WorkerConnections(f"http://127.0.0.1:{port}", 4))
 
 
+def test_addresses_that_do_not_answer_share_the_time(
+    server: tuple[str, list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = int(server[0].rpartition(":")[2])
+    with contextlib.ExitStack() as full:
+        # A listener whose queue is full takes no connection, and refuses none
+        listener = full.enter_context(socket.socket())
+        listener.bind(("127.0.0.2", 0))
+        listener.listen(0)
+        silent = listener.getsockname()
+        for _ in range(2):
+            waiting = full.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(silent)
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", silent)] * 3
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: list(found))
+        http = WorkerConnections("http://workers.example", 4)
+        began = time.monotonic()
+        with pytest.raises(NotSent):
+            ask(http, 0.6)
+        assert time.monotonic() - began < 1.5
+        # And the last one has its part
+        found[2] = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))
+        assert ask(http, 3.0) == 204
+        http.close()
+
+
+def test_a_resolver_that_does_not_answer_holds_nobody_and_is_asked_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked, answers = [], threading.Event()
+
+    def look(*_: object, flags: int = 0, **__: object) -> list[object]:
+        if flags:
+            raise socket.gaierror(socket.EAI_NONAME, "no number")
+        asked.append(1)
+        assert answers.wait(20)
+        raise socket.gaierror(socket.EAI_AGAIN, "later")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look)
+    http = WorkerConnections("http://workers.example", 4)
+    began = time.monotonic()
+    with ThreadPoolExecutor(3) as threads:
+        for each in [threads.submit(ask, http, 0.3) for _ in range(3)]:
+            with pytest.raises(NotSent, match="in time"):
+                each.result()
+    assert time.monotonic() - began < 2
+    assert len(asked) == 1
+    answers.set()
+    http.close()
+
+
+def test_a_handshake_that_trickles_in_has_no_more_time(peer: Serve) -> None:
+    def drip(client: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            for byte in b"\x16\x03\x03\x40\x00" + b"x" * 100:
+                client.sendall(bytes([byte]))
+                time.sleep(0.1)
+
+    http = WorkerConnections(peer(drip).replace("http:", "https:"), 4)
+    began = time.monotonic()
+    with pytest.raises(NotSent, match="TLS"):
+        ask(http, 0.5)
+    assert time.monotonic() - began < 1.5
+    http.close()
+
+
 def test_a_name_nobody_knows_is_not_sent() -> None:
     with pytest.raises(NotSent):
         ask(WorkerConnections("http://nobody.invalid", 4))
